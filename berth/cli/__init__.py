@@ -1,0 +1,1 @@
+"""The terminal: commands in, tables and exit codes out."""

@@ -1,0 +1,1 @@
+"""How options are declared, loaded and rendered. No I/O but reading the files it is given."""

@@ -1,0 +1,1 @@
+"""One package a subcommand; siblings do not import each other."""

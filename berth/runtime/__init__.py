@@ -1,0 +1,1 @@
+"""Trio kits without domain words, and the doors to third-party libraries."""

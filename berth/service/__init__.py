@@ -1,0 +1,1 @@
+"""The lease service over a store."""

@@ -1,0 +1,1 @@
+"""Stores of lease records. Siblings; none knows another."""
