@@ -1,0 +1,120 @@
+"""Standing: which tenures of a lease live, by what the store saw, and how that is told.
+
+Owns the one judgement about time: a tenure lives up to and including the instant at which its idle time
+equals its ttl, and not beyond. Promises nothing about who may take what: that is `decide`.
+"""
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from berth.core.records import Observed, Record, SessionSeen, Tenure
+from berth.core.requests import Standing, View
+
+State = Literal["live", "closed", "doubtful", "over"]
+
+
+class Life(NamedTuple):
+    """A tenure and what has become of it.
+
+    live: its holder may act. closed: it has ended, and nobody may follow for `left_us` (lock delay, or
+    quarantine). doubtful: its session looks expired and must be ended before anybody follows. over: it has
+    ended; `clean` tells how.
+    """
+
+    tenure: Tenure
+    state: State
+    left_us: int
+    clean: bool
+    expires_at_us: int
+
+
+def lives(observed: Observed) -> tuple[Life, ...]:
+    """The lease's tenures in the order of their tokens, each judged."""
+    record = observed.record
+    if record is None:
+        return ()
+    assert len(observed.idle_us) == len(record.tenures), "one idle time per tenure"
+    return tuple(
+        _quarantined(_life(tenure, idle_us, record.lock_delay_us, observed), observed)
+        for tenure, idle_us in zip(record.tenures, observed.idle_us, strict=True)
+    )
+
+
+def _life(tenure: Tenure, idle_us: int, lock_delay_us: int, observed: Observed) -> Life:
+    if tenure.session is not None:
+        return _life_by_session(tenure, lock_delay_us, observed.sessions, observed.at_us)
+    left_us = tenure.ttl_us - idle_us
+    state = _timed(left_us, lock_delay_us, "over")
+    return Life(tenure, state, _until(state, left_us, lock_delay_us), False, observed.at_us + left_us)
+
+
+def _life_by_session(
+    tenure: Tenure, lock_delay_us: int, sessions: Mapping[str, SessionSeen], at_us: int
+) -> Life:
+    seen = sessions.get(tenure.session or "")
+    if seen is None:
+        return Life(tenure, "over", 0, False, at_us)
+    session = seen.session
+    ended_at_us = session.ended_at_us if session.ended_at_us is not None else at_us
+    if session.ended in ("clean", "forced"):
+        return Life(tenure, "over", 0, session.ended == "clean", ended_at_us)
+    left_us = session.ttl_us - seen.idle_us
+    if session.ended == "expired":
+        # The time since the last renewal goes on counting, so the lock delay is measured from the expiry.
+        state: State = "over" if left_us + lock_delay_us < 0 else "closed"
+        return Life(tenure, state, max(left_us + lock_delay_us, 0), False, ended_at_us)
+    state = _timed(left_us, lock_delay_us, "doubtful")
+    return Life(tenure, state, _until(state, left_us, lock_delay_us), False, at_us + left_us)
+
+
+def _timed(left_us: int, lock_delay_us: int, after: State) -> State:
+    if left_us >= 0:
+        return "live"
+    return "closed" if left_us + lock_delay_us >= 0 else after
+
+
+def _until(state: State, left_us: int, lock_delay_us: int) -> int:
+    if state == "live":
+        return left_us
+    return left_us + lock_delay_us if state == "closed" else 0
+
+
+def _quarantined(life: Life, observed: Observed) -> Life:
+    """While time is in doubt, what has only expired stays closed. What was given up does not."""
+    if observed.quarantine is None or life.state == "live" or life.clean:
+        return life
+    return life._replace(state="closed", left_us=max(life.left_us, observed.quarantine.left_us))
+
+
+def view(life: Life) -> View:
+    tenure = life.tenure
+    remaining_us = life.left_us if life.state == "live" else 0
+    return View(
+        tenure.holder, tenure.token, tenure.acquired_at_us, life.expires_at_us, remaining_us, tenure.session
+    )
+
+
+def standing(record: Record | None, judged: tuple[Life, ...]) -> Standing:
+    """The lease as a refused caller is told of it."""
+    if record is None:
+        return Standing()
+    if judged:
+        return Standing(record.token, view(judged[-1]))
+    assert record.ended is not None
+    return Standing(record.token, None, record.ended.acquired_at_us, record.ended.ended_at_us)
+
+
+def live_views(observed: Observed) -> tuple[View, ...]:
+    """Those who may act now, oldest token first."""
+    return tuple(view(life) for life in lives(observed) if life.state == "live")
+
+
+def closed_for_us(observed: Observed) -> int | None:
+    """How long nobody can take a lease that is not held, or None when it is held or can be taken."""
+    judged = lives(observed)
+    if any(life.state == "live" for life in judged):
+        return None
+    waits_us = [life.left_us for life in judged if life.state == "closed"]
+    if observed.quarantine is not None and observed.quarantine.kind == "loss":
+        waits_us.append(observed.quarantine.left_us)
+    return max(waits_us, default=None)

@@ -1,0 +1,74 @@
+"""The store contract: what every store of leases and sessions owes, and how it fails.
+
+A store keeps records and knows what time it is. It decides nothing: it reads, compares versions, and writes.
+`tests/store/conformance.py` holds every store to what is said here.
+"""
+
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from berth.core.names import Key
+from berth.core.records import Observed, Record, Session, SessionSeen
+
+Write = Record | Session
+
+
+class Reading(Struct, frozen=True, gc=False):
+    """What one round trip read. `leases` has an entry for every key asked for, written or not.
+
+    `sessions` holds the sessions asked for and those that the leases' tenures refer to, as far as they exist.
+    """
+
+    at_us: int
+    leases: Mapping[Key, Observed]
+    sessions: Mapping[str, SessionSeen]
+
+
+class Store(Protocol):
+    """Linearizable for each record, durable once a write is told to have won.
+
+    Time. Idle times come from the store's own time authority, read after the call arrived; each is a lower
+    bound of the real time since the renewal. One reading has one instant. A write marks the tenures (and the
+    session) whose `mark` is None as renewed at an instant not before the call arrived; other marks it keeps
+    as they are. A store may round a ttl up, never down.
+
+    Cancellation. A call that is cancelled leaves the store usable and may or may not have been carried out.
+    """
+
+    async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
+        """Read leases and sessions in one round trip."""
+        ...
+
+    async def write(self, writes: Sequence[Write]) -> set[Key | str]:
+        """Compare-and-swap each record on its own, all in one round trip.
+
+        A record of version n wins where the stored version is n-1 (0: nothing is stored). Answers the keys
+        and session ids that won; those are durable now. The others left no trace.
+        """
+        ...
+
+    def scan(self, after: Key | None, limit: int) -> AsyncIterator[Observed]:
+        """At most `limit` leases that were ever used, ordered by namespace and name, beyond `after`."""
+        ...
+
+    async def ping(self) -> None:
+        """Return if a write could be made now. Constant cost."""
+        ...
+
+
+class StoreFault(Exception):
+    """The store could not do it. The text is for the log and holds no secret.
+
+    `outcome_known` says that nothing was written; otherwise the write may have won, now or in a moment.
+    """
+
+    def __init__(self, text: str, *, outcome_known: bool, retry_after_seconds: float = 1.0) -> None:
+        super().__init__(text)
+        self.outcome_known = outcome_known
+        self.retry_after_seconds = retry_after_seconds
+
+
+class StoreRefused(Exception):
+    """The store cannot be opened as it was configured. The text says what is wrong and what to do."""
