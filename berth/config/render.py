@@ -1,0 +1,70 @@
+"""Declared options as text for people: lines of help, and a table for the manual."""
+
+from collections.abc import Iterator
+
+from berth.config.option import REQUIRED, Option, options_of
+
+
+def help_line(option: Option, scope: str) -> tuple[str, str]:
+    """What `--help` shows: the spellings with their metavar; the doc with variable and default."""
+    spelling = ", ".join(option.flags)
+    if option.kind.name != "bool":
+        spelling = f"{spelling} {metavar(option)}"
+    return spelling, f"{option.opt.doc}  [{'; '.join(_notes(option, scope))}]"
+
+
+def metavar(option: Option) -> str:
+    """The placeholder of the value: as declared, else the choices, else the kind."""
+    return option.opt.metavar or "|".join(option.kind.choices) or option.kind.name.upper()
+
+
+def markdown_table(cls: type, scope: str) -> str:
+    """The options of a class as a Markdown table, one row each, hidden ones left out."""
+    rows = [
+        ("Flag", "Environment", "TOML key", "Type", "Default", "Meaning"),
+        ("---",) * 6,
+        *(_row(option, scope) for option in options_of(cls) if not option.opt.hidden),
+    ]
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+
+
+def _row(option: Option, scope: str) -> tuple[str, ...]:
+    default = default_text(option)
+    elsewhere = not option.opt.flag_only
+    cells = (
+        ", ".join(f"`{flag}`" for flag in option.flags),
+        f"`{option.env(scope)}`" if elsewhere else "",
+        f"`{option.key}`" if elsewhere and scope else "",
+        _type_text(option),
+        f"`{default}`" if default else "required" if option.default is REQUIRED else "",
+        option.opt.doc + (" (applies on reload)" if option.opt.reloadable else ""),
+    )
+    return tuple(cell.replace("|", "\\|") for cell in cells)
+
+
+def _type_text(option: Option) -> str:
+    text = ", ".join(f"`{choice}`" for choice in option.kind.choices) or option.kind.name
+    if option.opt.unit:
+        text = f"{text} ({option.opt.unit})"
+    return f"{text}, repeatable" if option.kind.repeated else text
+
+
+def _notes(option: Option, scope: str) -> Iterator[str]:
+    if option.kind.repeated:
+        yield "repeatable"
+    if not option.opt.flag_only:
+        yield f"env: {option.env(scope)}"
+    if option.default is REQUIRED:
+        yield "required"
+    elif default := default_text(option):
+        yield f"default: {default}"
+
+
+def default_text(option: Option) -> str:
+    """The default as one would write it; empty when there is none to speak of."""
+    default = option.default
+    if default is REQUIRED or default is None or default is False or option.kind.name == "secret":
+        return ""
+    if option.kind.repeated:
+        return ",".join(option.kind.show(item) for item in default)
+    return option.kind.show(default)
