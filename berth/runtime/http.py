@@ -1,0 +1,152 @@
+"""The door to httpx: one request, one whole reply, within one deadline.
+
+Owns the connection pool and the trust in servers' certificates. Promises that every failure says whether
+the request can have reached the server: `NotSent` or `OutcomeUnknown`. Does not retry, follow redirects,
+read proxies from the environment or decompress: what the server sends is what the caller gets, up to a
+limit.
+"""
+
+import ssl
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import trio
+
+MAX_CONNECTIONS = 100
+# Shorter than any server's idle limit should be, so that it is we who close.
+KEEP_ALIVE_SECONDS = 30.0
+MAX_BODY_BYTES = 8 * 1024 * 1024
+
+
+class HttpFault(Exception):
+    """No whole reply came. The text is for people."""
+
+
+class NotSent(HttpFault):
+    """Nothing of the request reached the server."""
+
+
+class OutcomeUnknown(HttpFault):
+    """The request may have reached the server, and may have taken effect."""
+
+
+class CaFileInvalid(Exception):
+    """The CA file cannot be used; the text names it and says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the server answered. Header names are in lower case."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+
+class HttpClient:
+    """Open it with `async with`. Trusts the system's certificate authorities, and those of `ca_file` besides.
+
+    Raises CaFileInvalid when that file cannot be used.
+    """
+
+    def __init__(self, *, user_agent: str, ca_file: Path | None = None) -> None:
+        self._client = httpx.AsyncClient(
+            verify=_trust(ca_file),
+            # httpx's own timeouts start anew at every step; the caller's deadline spans the whole request.
+            timeout=None,
+            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_SECONDS),
+            headers={"user-agent": user_agent, "accept-encoding": "identity"},
+            trust_env=False,
+            follow_redirects=False,
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.__aexit__(kind, error, trace)
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout_seconds: float,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> Reply:
+        """The server's reply, whatever its status. Raises NotSent or OutcomeUnknown."""
+        sent = False
+
+        async def trace(event: str, _: Mapping[str, Any]) -> None:
+            nonlocal sent
+            sent = sent or event == "http11.send_request_headers.started"
+
+        try:
+            request = self._client.build_request(
+                method, url, headers=headers, content=body, extensions={"trace": trace}
+            )
+            with trio.fail_after(timeout_seconds):
+                return await self._exchange(request, max_body_bytes)
+        except trio.TooSlowError as fault:
+            text = f"{_origin(url)} did not answer within {timeout_seconds:g} s"
+            raise _fault(sent, text) from fault
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as fault:
+            raise NotSent(f"{url} is no http:// or https:// address") from fault
+        except httpx.TransportError as fault:
+            raise _fault(sent, _explain(url, fault, sent=sent)) from fault
+
+    async def _exchange(self, request: httpx.Request, max_body_bytes: int) -> Reply:
+        response = await self._client.send(request, stream=True)
+        try:
+            body = bytearray()
+            async for chunk in response.aiter_raw():
+                body += chunk
+                if len(body) > max_body_bytes:
+                    origin = _origin(str(request.url))
+                    raise OutcomeUnknown(f"{origin} sent a body of more than {max_body_bytes} bytes")
+        finally:
+            await response.aclose()
+        return Reply(response.status_code, dict(response.headers), bytes(body))
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    if ca_file is None:
+        return context
+    try:
+        context.load_verify_locations(ca_file)
+    except ssl.SSLError as fault:
+        raise CaFileInvalid(f"{ca_file}: no CA certificate in PEM format in it") from fault
+    except OSError as fault:
+        raise CaFileInvalid(f"{ca_file}: the CA file cannot be read: {fault.strerror}") from fault
+    return context
+
+
+def _fault(sent: bool, text: str) -> HttpFault:
+    return OutcomeUnknown(text) if sent else NotSent(text)
+
+
+def _explain(url: str, fault: httpx.TransportError, *, sent: bool) -> str:
+    reason = str(fault) or type(fault).__name__
+    if sent:
+        return f"the connection to {_origin(url)} broke before the whole reply was here: {reason}"
+    if "CERTIFICATE_VERIFY_FAILED" in reason:
+        return f"the certificate of {_origin(url)} is not trusted: {reason}"
+    return f"cannot connect to {_origin(url)}: {reason}"
+
+
+def _origin(url: str) -> str:
+    """Scheme, host and port: what people need, without a path, a query or credentials."""
+    parsed = httpx.URL(url)
+    port = f":{parsed.port}" if parsed.port else ""
+    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
+    return f"{parsed.scheme}://{host}{port}"
