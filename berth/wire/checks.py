@@ -1,0 +1,139 @@
+"""Checks: what must hold of a request before the lease is looked at, in the order that clients can observe.
+
+Owns the field rules and their texts. Promises a core request or a `Failure` with the code and text for
+people; never another exception, whatever bytes come in.
+"""
+
+from typing import TypeVar
+
+import msgspec
+
+from berth.core.names import Key, holder_problem, key_problem, name_problem, namespace_problem
+from berth.core.requests import Acquire, ForceRelease, Release, Renew
+from berth.wire.problems import Failure
+from berth.wire.shapes import AcquireBody, ForceReleaseBody, ReleaseBody, RenewBody, VerifyBody
+
+SECOND_US = 1_000_000
+LOCK_DELAY_MAX_SECONDS = 600
+REASON_MAX_BYTES = 1024
+
+BodyT = TypeVar("BodyT", AcquireBody, RenewBody, ReleaseBody, VerifyBody, ForceReleaseBody)
+
+
+class TtlBounds(msgspec.Struct, frozen=True):
+    """The ttl that a server grants, in seconds, both ends included."""
+
+    min_seconds: float
+    max_seconds: float
+
+
+class BodyDecoder:
+    """Decodes bodies of one type; `null` is the empty object."""
+
+    def __init__(self, body_type: type) -> None:
+        self._empty = body_type()
+        self._decoder = msgspec.json.Decoder(body_type | None)
+
+    def __call__(self, raw: bytes) -> object:
+        try:
+            body = self._decoder.decode(raw)
+        except UnicodeDecodeError as error:
+            raise Failure("invalid_body", "invalid json body: invalid UTF-8") from error
+        except msgspec.MsgspecError as error:
+            if "trailing characters" in str(error):
+                raise Failure("invalid_body", "request body must contain one JSON object") from error
+            raise Failure("invalid_body", f"invalid json body: {str(error)[:200]}") from error
+        return self._empty if body is None else body
+
+
+def checked_key(namespace: str, name: str) -> Key:
+    """The key, or a failure that says which half is wrong."""
+    checked_namespace(namespace)
+    problem = name_problem(name)
+    if problem:
+        raise Failure("invalid_name", problem)
+    key = Key(namespace, name)
+    problem = key_problem(key)
+    if problem:
+        raise Failure("invalid_key", problem)
+    return key
+
+
+def checked_namespace(namespace: str) -> str:
+    problem = namespace_problem(namespace)
+    if problem:
+        raise Failure("invalid_namespace", problem)
+    return namespace
+
+
+def acquire_request(body: AcquireBody, bounds: TtlBounds) -> Acquire:
+    holder = _holder(body.holder)
+    ttl_us = _ttl_us(body.ttl_seconds, bounds)
+    lock_delay_seconds = body.lock_delay_seconds or 0
+    if not 0 <= lock_delay_seconds <= LOCK_DELAY_MAX_SECONDS:
+        raise Failure("invalid_body", f"lockDelaySeconds must be from 0 to {LOCK_DELAY_MAX_SECONDS}")
+    semantics = body.semantics or "at-most-once"
+    if body.max_holders is not None and semantics == "at-most-once":
+        raise Failure("invalid_body", "maxHolders goes with semantics at-least-once")
+    if body.max_holders is not None and body.max_holders < 1:
+        raise Failure("invalid_body", "maxHolders must be positive")
+    return Acquire(
+        holder,
+        ttl_us,
+        semantics=semantics,
+        max_holders=body.max_holders,
+        lock_delay_us=lock_delay_seconds * SECOND_US,
+    )
+
+
+def renew_request(body: RenewBody, bounds: TtlBounds) -> Renew:
+    holder = _holder(body.holder)
+    token = _token(body.fencing_token)
+    return Renew(holder, token, _ttl_us(body.ttl_seconds, bounds))
+
+
+def release_request(body: ReleaseBody) -> Release:
+    """Token 0, or none, releases what is free already, as the reference server has it."""
+    holder = _holder(body.holder, length_limited=False)
+    return Release(holder, _token(body.fencing_token, zero_allowed=True))
+
+
+def verify_question(body: VerifyBody) -> tuple[int, str | None]:
+    """The token, and the holder if one was given."""
+    holder = None if body.holder is None else _holder(body.holder)
+    return _token(body.fencing_token), holder
+
+
+def force_release_request(body: ForceReleaseBody) -> tuple[ForceRelease, str]:
+    """The request and the reason given."""
+    token = _token(body.fencing_token)
+    reason = body.reason or ""
+    if not reason.strip() or len(reason.encode(errors="replace")) > REASON_MAX_BYTES:
+        raise Failure("invalid_body", f"reason is required, in at most {REASON_MAX_BYTES} bytes")
+    return ForceRelease(token), reason
+
+
+def _holder(holder: str | None, *, length_limited: bool = True) -> str:
+    problem = holder_problem(holder or "", length_limited=length_limited)
+    if problem:
+        raise Failure("invalid_holder", problem)
+    assert holder is not None
+    return holder
+
+
+def _token(token: int | None, *, zero_allowed: bool = False) -> int:
+    if (token or 0) < 0:
+        raise Failure("invalid_token", "fencingToken must not be negative")
+    if not token and not zero_allowed:
+        raise Failure("invalid_token")
+    return token or 0
+
+
+def _ttl_us(ttl_seconds: int | None, bounds: TtlBounds) -> int:
+    if ttl_seconds is None or ttl_seconds <= 0:
+        raise Failure("invalid_ttl")
+    if ttl_seconds > bounds.max_seconds:
+        raise Failure("ttl_too_large", f"ttlSeconds must be at most {bounds.max_seconds:g} on this server")
+    if ttl_seconds < bounds.min_seconds:
+        raise Failure("ttl_too_small", f"ttlSeconds must be at least {bounds.min_seconds:g} on this server")
+    return ttl_seconds * SECOND_US

@@ -1,0 +1,139 @@
+"""Replies: what the core knows, as the wire tells it.
+
+Owns the mapping from microseconds to texts and seconds. It prints instants; it compares none.
+"""
+
+from datetime import UTC, datetime
+from functools import lru_cache
+
+from msgspec import UNSET, UnsetType
+
+from berth.core.records import Observed
+from berth.core.requests import Acquired, Forced, Lost, NotAcquired, Renewed, Standing, View
+from berth.core.standing import closed_for_us, live_views
+from berth.wire.shapes import (
+    AcquireReply,
+    ForcedTenure,
+    ForceReleaseReply,
+    HolderObject,
+    LeaseObject,
+    VerifyReply,
+)
+
+ZERO_INSTANT = "0001-01-01T00:00:00Z"
+
+
+def instant(at_us: int) -> str:
+    """RFC 3339 in UTC without trailing zeros, as the reference writes it; 0 is the zero instant."""
+    if at_us <= 0:
+        return ZERO_INSTANT
+    whole, part_us = divmod(at_us, 1_000_000)
+    return f"{_second(whole)}.{part_us:06d}".rstrip("0") + "Z" if part_us else _second(whole) + "Z"
+
+
+@lru_cache(maxsize=1024)
+def _second(since_epoch: int) -> str:
+    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def seconds(span_us: int) -> float:
+    return span_us / 1_000_000
+
+
+def _seconds_or_unset(span_us: int | None) -> float | UnsetType:
+    return UNSET if span_us is None else seconds(span_us)
+
+
+def acquire_reply(outcome: Acquired | NotAcquired) -> AcquireReply:
+    match outcome:
+        case Acquired(view=view):
+            shared = outcome.semantics == "at-least-once"
+            return AcquireReply(
+                True,
+                instant(view.expires_at_us),
+                instant(view.acquired_at_us),
+                view.holder,
+                view.token,
+                seconds(view.remaining_us),
+                outcome.clean_handover,
+                view.session or "",
+                tuple(_holder_object(each) for each in outcome.holders) if shared else (),
+            )
+        case NotAcquired(standing=standing):
+            holder, acquired_at, expires_at, remaining_us = _told(standing)
+            return AcquireReply(
+                False,
+                expires_at,
+                acquired_at,
+                holder if outcome.reason == "held" else "",
+                standing.token,
+                seconds(remaining_us),
+                reason=outcome.reason,
+                available_after_seconds=_seconds_or_unset(outcome.available_after_us),
+            )
+
+
+def renew_reply(outcome: Renewed | Lost) -> AcquireReply:
+    """A renewal's reply has the reference's fields and no others."""
+    if isinstance(outcome, Renewed):
+        view = outcome.view
+        return AcquireReply(
+            True, instant(view.expires_at_us), instant(view.acquired_at_us), view.holder, view.token
+        )
+    holder, acquired_at, expires_at, _ = _told(outcome.standing)
+    return AcquireReply(False, expires_at, acquired_at, holder, outcome.standing.token)
+
+
+def _told(standing: Standing) -> tuple[str, str, str, int]:
+    """holder, acquiredAt, expiresAt, remaining: of the newest tenure, or of what a free lease remembers."""
+    view = standing.newest
+    if view is None:
+        return "", instant(standing.acquired_at_us), instant(standing.ended_at_us), 0
+    return view.holder, instant(view.acquired_at_us), instant(view.expires_at_us), view.remaining_us
+
+
+def lease_object(observed: Observed) -> LeaseObject | None:
+    """The lease as anybody may see it, or None when it was never used."""
+    record = observed.record
+    if record is None:
+        return None
+    views = live_views(observed)
+    head = (record.key.namespace, record.key.name, "held" if views else "free", record.semantics)
+    limit = UNSET if record.max_holders is None else record.max_holders
+    if not views:
+        closed_for = _seconds_or_unset(closed_for_us(observed))
+        return LeaseObject(*head, record.token, (), limit, available_after_seconds=closed_for)
+    newest = _holder_object(views[-1])
+    return LeaseObject(
+        *head,
+        newest.fencing_token,
+        tuple(_holder_object(view) for view in views),
+        limit,
+        newest.holder,
+        newest.acquired_at,
+        newest.expires_at,
+        newest.remaining_seconds,
+        newest.session,
+    )
+
+
+def verify_reply(observed: Observed, token: int, holder: str | None) -> VerifyReply:
+    """Current means: a live tenure has this token, and this holder where one was asked for."""
+    current = any(view.token == token and holder in (None, view.holder) for view in live_views(observed))
+    return VerifyReply(current, observed.record.token if observed.record else 0)
+
+
+def force_release_reply(outcome: Forced) -> ForceReleaseReply:
+    view = outcome.view
+    return ForceReleaseReply(ForcedTenure(view.holder, view.token), seconds(outcome.may_act_us))
+
+
+def _holder_object(view: View) -> HolderObject:
+    return HolderObject(
+        view.holder,
+        view.token,
+        instant(view.acquired_at_us),
+        instant(view.expires_at_us),
+        seconds(view.remaining_us),
+        view.session or "",
+    )

@@ -1,0 +1,200 @@
+"""Routes: the operations of the lease API, in one table.
+
+The server registers what is here, the client calls what is here, and the OpenAPI document describes it, so
+that the three cannot differ.
+"""
+
+from typing import Literal
+
+from msgspec import Struct
+
+from berth.wire.problems import Code
+from berth.wire.shapes import (
+    AcquireBody,
+    AcquireReply,
+    ForceReleaseBody,
+    ForceReleaseReply,
+    LeaseList,
+    LeaseObject,
+    ReleaseBody,
+    RenewBody,
+    Role,
+    VerifyBody,
+    VerifyReply,
+    VersionReply,
+    WhoamiReply,
+)
+
+BODY_MAX_BYTES = 4096
+LIST_LIMIT_DEFAULT = 500
+LIST_LIMIT_MAX = 1000
+
+
+class Query(Struct, frozen=True):
+    name: str
+    type: Literal["integer", "string"]
+    summary: str
+
+
+class Operation(Struct, frozen=True):
+    """One operation. `role` is the least role that may call it; None: anybody, without a key.
+
+    `status` is the success; `reply` None means no body, or plain text where `text` says so.
+    """
+
+    id: str
+    method: Literal["GET", "POST"]
+    path: str
+    summary: str
+    role: Role | None
+    body: type[Struct] | None = None
+    reply: type[Struct] | None = None
+    status: int = 200
+    text: bool = False
+    query: tuple[Query, ...] = ()
+    codes: tuple[Code, ...] = ()
+
+    @property
+    def route(self) -> str:
+        """The label that logs and metrics know the operation by."""
+        return f"{self.method} {self.path}"
+
+
+_LEASES = "/v1alpha1/namespaces/{namespace}/leases"
+_LEASE = _LEASES + "/{name}"
+_KEY: tuple[Code, ...] = ("invalid_namespace", "invalid_name", "invalid_key")
+_BODY: tuple[Code, ...] = ("invalid_body", "body_too_large", *_KEY)
+_STORE: tuple[Code, ...] = ("store_unavailable", "internal")
+_WRITE: tuple[Code, ...] = (*_STORE, "outcome_unknown", "shutting_down")
+_TTL: tuple[Code, ...] = ("invalid_ttl", "ttl_too_large", "ttl_too_small")
+_HOLDER: tuple[Code, ...] = ("invalid_holder", "forbidden_namespace", "forbidden_holder", "forbidden_role")
+_PAGE = (
+    Query("limit", "integer", f"Items a page, 1 to {LIST_LIMIT_MAX}; {LIST_LIMIT_DEFAULT} by default"),
+    Query("continue", "string", "The `continue` of the page before"),
+)
+
+ACQUIRE = Operation(
+    "acquire",
+    "POST",
+    f"{_LEASE}/acquire",
+    "Take the lease or, as its live holder, keep it",
+    "holder",
+    AcquireBody,
+    AcquireReply,
+    codes=(
+        *_BODY,
+        *_HOLDER,
+        *_TTL,
+        *_WRITE,
+        "semantics_mismatch",
+        "held_by_session",
+        "quarantine",
+        "token_exhausted",
+    ),
+)
+RENEW = Operation(
+    "renew",
+    "POST",
+    f"{_LEASE}/renew",
+    "Keep a lease that is held; a renewal that comes too late is refused with `acquired` false",
+    "holder",
+    RenewBody,
+    AcquireReply,
+    codes=(*_BODY, *_HOLDER, *_TTL, "invalid_token", *_WRITE, "held_by_session"),
+)
+RELEASE = Operation(
+    "release",
+    "POST",
+    f"{_LEASE}/release",
+    "Give the lease up; releasing what is free succeeds",
+    "holder",
+    ReleaseBody,
+    None,
+    204,
+    codes=(*_BODY, *_HOLDER, "invalid_token", *_WRITE, "not_holder"),
+)
+VERIFY = Operation(
+    "verify",
+    "POST",
+    f"{_LEASE}/verify",
+    "Ask whether a fencing token is current (advisory: time passes after the reply)",
+    "reader",
+    VerifyBody,
+    VerifyReply,
+    codes=(*_BODY, "invalid_token", "invalid_holder", "forbidden_namespace", *_STORE),
+)
+FORCE_RELEASE = Operation(
+    "force-release",
+    "POST",
+    f"{_LEASE}/force-release",
+    "End the tenure under a token at once, though its holder may still act",
+    "admin",
+    ForceReleaseBody,
+    ForceReleaseReply,
+    codes=(
+        *_BODY,
+        "invalid_token",
+        "forbidden_namespace",
+        "forbidden_role",
+        *_WRITE,
+        "not_found",
+        "stale_token",
+    ),
+)
+GET = Operation(
+    "get",
+    "GET",
+    _LEASE,
+    "One lease",
+    "reader",
+    None,
+    LeaseObject,
+    codes=(*_KEY, "forbidden_namespace", "not_found", *_STORE),
+)
+LIST = Operation(
+    "list",
+    "GET",
+    _LEASES,
+    "The leases of a namespace, free ones included",
+    "reader",
+    None,
+    LeaseList,
+    query=_PAGE,
+    codes=("invalid_namespace", "invalid_body", "forbidden_namespace", *_STORE),
+)
+LIST_ALL = Operation(
+    "list-all",
+    "GET",
+    "/v1alpha1/leases",
+    "The leases of all namespaces, free ones included",
+    "reader",
+    None,
+    LeaseList,
+    query=_PAGE,
+    codes=("invalid_body", "forbidden_namespace", *_STORE),
+)
+WHOAMI = Operation(
+    "whoami", "GET", "/v1alpha1/whoami", "Whom the server takes the caller for", "reader", None, WhoamiReply
+)
+VERSION = Operation("version", "GET", "/version", "What the server runs", None, None, VersionReply)
+OPENAPI = Operation("openapi", "GET", "/openapi.json", "This document", None)
+HEALTHZ = Operation("healthz", "GET", "/healthz", "Alive; depends on nothing", None, text=True)
+LIVEZ = Operation("livez", "GET", "/livez", "Alive; depends on nothing", None, text=True)
+READYZ = Operation("readyz", "GET", "/readyz", "Ready: the store can be written to", None, text=True)
+
+OPERATIONS = (
+    ACQUIRE,
+    RENEW,
+    RELEASE,
+    VERIFY,
+    FORCE_RELEASE,
+    GET,
+    LIST,
+    LIST_ALL,
+    WHOAMI,
+    VERSION,
+    OPENAPI,
+    HEALTHZ,
+    LIVEZ,
+    READYZ,
+)
