@@ -1,0 +1,104 @@
+"""The entry of the process: one table of commands, each imported only when it is chosen.
+
+Help and completion of the table itself read only its names and summaries, so they cost no import either.
+"""
+
+import signal
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import click
+from click.shell_completion import CompletionItem
+
+from berth.cli.client_options import ClientOptions
+from berth.cli.exit_codes import ExitCode, Failure
+from berth.cli.options import OptionsGroup
+from berth.cli.roles import ROLES, Role, import_named
+
+_SUMMARY = """Leases with fencing tokens: who may act, for a bounded time.
+
+Commands exit with 0 when done, 1 on a fault, 2 on wrong usage or configuration, 3 when the condition is not
+met (held by another, not current, not the holder, not found), 5 when not allowed, 6 when the server cannot be
+reached.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A client command: `target` names its click command as `module:attribute`."""
+
+    name: str
+    summary: str
+    target: str
+
+
+COMMANDS = (
+    Entry("lease", "List, acquire, renew, release and verify leases", "berth.cli.lease:lease"),
+    Entry("whoami", "Show who the server takes you for", "berth.cli.whoami:whoami"),
+    Entry("version", "Show what this build is", "berth.cli.version:version"),
+    Entry("completion", "Print a shell's completion script", "berth.cli.completion:completion"),
+)
+
+
+class LazyGroup(OptionsGroup):
+    """The root: knows its commands by name and summary, and imports the chosen one."""
+
+    def __init__(self, commands: Sequence[Entry], roles: Sequence[Role]) -> None:
+        super().__init__("berth", ClientOptions, summary=_SUMMARY)
+        self._entries: Mapping[str, Entry | Role] = {entry.name: entry for entry in (*roles, *commands)}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self._entries)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        match self._entries.get(cmd_name):
+            case Entry(target=target):
+                return import_named(target)
+            case Role() as role:
+                return import_named("berth.cli.run:role_command")(role)
+            case None:
+                return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for title, kind in (("Roles", Role), ("Commands", Entry)):
+            with formatter.section(title):
+                formatter.write_dl(
+                    [(e.name, e.summary) for e in self._entries.values() if isinstance(e, kind)]
+                )
+
+    def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
+        names = [
+            CompletionItem(entry.name, help=entry.summary)
+            for entry in self._entries.values()
+            if entry.name.startswith(incomplete)
+        ]
+        return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def run_line(root: click.Command, args: Sequence[str]) -> int:
+    """Run one command line, tell on stderr what went wrong, and give the exit code."""
+    try:
+        return root.main(args, prog_name="berth", standalone_mode=False) or ExitCode.DONE
+    except click.exceptions.NoArgsIsHelpError as fault:
+        print(fault.format_message(), file=sys.stderr)
+        return ExitCode.USAGE
+    except click.UsageError as fault:
+        where = f"\nTry '{fault.ctx.command_path} --help'." if fault.ctx else ""
+        return _told(f"{fault.format_message()}{where}", ExitCode.USAGE)
+    except click.ClickException as fault:
+        return _told(fault.format_message(), ExitCode.FAULT)
+    except Failure as fault:
+        return _told(str(fault), fault.code)
+    except click.Abort:
+        return 128 + signal.SIGINT
+
+
+def _told(message: str, code: ExitCode) -> ExitCode:
+    print(f"error: {message}", file=sys.stderr)
+    return code
+
+
+def main() -> None:
+    """Run the command that the process's arguments name, and exit with its code."""
+    sys.exit(run_line(LazyGroup(COMMANDS, ROLES), sys.argv[1:]))

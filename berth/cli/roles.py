@@ -1,0 +1,36 @@
+"""The roles of this executable, as a literal table: nothing is searched for, so a frozen build has them all.
+
+A role is named by text and imported only when chosen. Its options inherit `LogOptions`; its function is
+`async def serve(options, *, logs, task_status)`, and the `Handle` that it gives to `task_status` is how the
+process asks it to drain or reload.
+"""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """A long-running subcommand: its options class and its function, each as `module:attribute`."""
+
+    name: str
+    summary: str
+    options: str
+    serve: str
+
+
+ROLES = (
+    Role(
+        "apiserver",
+        "Serve the lease API over HTTPS",
+        options="berth.roles.apiserver.options:ApiserverOptions",
+        serve="berth.roles.apiserver.app:serve",
+    ),
+)
+
+
+def import_named(path: str) -> Any:
+    """The object at `module:attribute`."""
+    module, _, attribute = path.partition(":")
+    return getattr(import_module(module), attribute)

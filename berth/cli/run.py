@@ -1,0 +1,51 @@
+"""Runs a role as this process: options, log, Trio, exit status.
+
+Promises that a fault in the options is told before anything starts, all problems at once, with exit code 2,
+and that a fault of the role is one line that says what to do, with exit code 1. Knows no role by name.
+"""
+
+from functools import partial
+
+import click
+import trio
+
+from berth.cli.exit_codes import Failure
+from berth.cli.options import OptionsCommand
+from berth.cli.roles import Role, import_named
+from berth.config.common import LogOptions
+from berth.runtime.log import Logs
+from berth.runtime.supervise import run_roles
+
+
+def role_command(role: Role) -> click.Command:
+    """The command that runs `role`; imports its options, not yet its code."""
+    return OptionsCommand(
+        role.name,
+        import_named(role.options),
+        partial(_run, role),
+        scope=role.name,
+        summary=role.summary + ".",
+    )
+
+
+def _run(role: Role, options: LogOptions) -> int:
+    """Serve until a signal ends it, and give the exit status. Raises Failure."""
+    level = "warn" if options.log_level == "warning" else options.log_level
+    logs = Logs(level, options.log_format)
+    serve = partial(import_named(role.serve), options, logs=logs)
+    with logs.capturing_stdlib():
+        try:
+            return trio.run(partial(run_roles, {role.name: serve}, logger=logs.logger("berth")))
+        except Exception as fault:
+            if not _is_for_people(fault):
+                logs.logger("berth").error("role failed", role=role.name, exc_info=True)
+            raise Failure(f"{role.name}: {_text(fault)}") from fault
+
+
+def _is_for_people(fault: Exception) -> bool:
+    """Our own faults say what is wrong and what to do; others are of use only with their traceback."""
+    return type(fault).__module__.startswith("berth.") or isinstance(fault, OSError)
+
+
+def _text(fault: Exception) -> str:
+    return str(fault) if _is_for_people(fault) else f"{type(fault).__name__}: {fault}"

@@ -1,0 +1,16 @@
+"""`berth version`: what this build is. Asks no server and imports nothing slow."""
+
+import platform
+
+from berth.cli.client_options import DataOptions
+from berth.cli.options import OptionsCommand
+from berth.cli.output import print_record
+from berth.version import COMMIT, VERSION
+
+
+def _version(options: DataOptions) -> None:
+    """Show what this build is."""
+    print_record({"version": VERSION, "commit": COMMIT, "python": platform.python_version()}, options.output)
+
+
+version = OptionsCommand("version", DataOptions, _version)
