@@ -104,7 +104,7 @@ _DURATION = Kind("duration", "a duration such as 30s, 1m30s or 500ms", parse_dur
 _PLAIN: dict[Any, Kind] = {
     str: Kind("string", "a text", str),
     int: Kind("int", "a whole number", _int),
-    float: Kind("float", "a number", _float),
+    float: Kind("float", "a number", _float, "{:g}".format),
     bool: Kind("bool", "true or false", _bool, lambda value: "true" if value else "false"),
     Path: Kind("path", "a path", _path),
     Secret: Kind("secret", "a text", Secret),

@@ -17,6 +17,7 @@ from berth.config.option import REQUIRED, Option, options_of
 T = TypeVar("T")
 
 _MAX_FILE_BYTES = 1 << 20
+_SHOWN_CHARS = 80
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,8 +131,8 @@ def _parsed(option: Option, source: str, text: str) -> Any:
     try:
         return option.kind.parse(text)
     except ValueError:
-        shown = "the value" if option.kind.name == "secret" else repr(text)
-        raise ValueError(f"{source}: {shown} is not {option.kind.accepts}") from None
+        shown = text if len(text) <= _SHOWN_CHARS else text[:_SHOWN_CHARS] + "…"
+        raise ValueError(f"{source}: {shown!r} is not {option.kind.accepts}") from None
 
 
 def _read_table(

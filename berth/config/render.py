@@ -10,7 +10,8 @@ def help_line(option: Option, scope: str) -> tuple[str, str]:
     spelling = ", ".join(option.flags)
     if option.kind.name != "bool":
         spelling = f"{spelling} {metavar(option)}"
-    return spelling, f"{option.opt.doc}  [{'; '.join(_notes(option, scope))}]"
+    notes = "; ".join(_notes(option, scope))
+    return spelling, f"{option.opt.doc}  [{notes}]" if notes else option.opt.doc
 
 
 def metavar(option: Option) -> str:
