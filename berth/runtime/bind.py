@@ -6,6 +6,7 @@ Owns the reading of `:8443`, `127.0.0.1:0` and `[::1]:8443`, and what to tell wh
 import errno
 import re
 import socket
+from typing import Any
 
 import trio
 
@@ -58,7 +59,7 @@ def _parse(address: str) -> tuple[str, int]:
     return found["v6"] or found["host"], int(found["port"])
 
 
-async def _resolve(host: str, port: int) -> tuple[int, tuple[str, int]]:
+async def _resolve(host: str, port: int) -> tuple[int, tuple[Any, ...]]:
     with trio.fail_after(RESOLVE_SECONDS):
         answers = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     # localhost is 127.0.0.1 to most clients that were told a name without a family.
@@ -72,7 +73,7 @@ def _listen_everywhere(port: int) -> trio.SocketListener:
     return _listen(socket.AF_INET, ("0.0.0.0", port))
 
 
-def _listen(family: int, target: tuple[str, int]) -> trio.SocketListener:
+def _listen(family: int, target: tuple[Any, ...]) -> trio.SocketListener:
     sock = socket.socket(family, socket.SOCK_STREAM)
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

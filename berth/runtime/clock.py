@@ -73,7 +73,7 @@ class ManualClock:
 
 
 def boot_id() -> str:
-    """The name of this machine's current boot; another boot has another. Raises OSError where there is none."""
+    """The name of this machine's current boot; the next has another. Raises OSError where there is none."""
     return _BOOT_ID.read_text(encoding="ascii").strip()
 
 

@@ -35,7 +35,7 @@ _PLAIN = re.compile(r"[\w./:@+,%-]+", re.ASCII)
 
 
 class Logger(Protocol):
-    """What every other package logs with. `exc_info=True` adds the traceback of the exception being handled."""
+    """What every other package logs with. `exc_info=True` adds the traceback of the current exception."""
 
     def debug(self, msg: str, /, **fields: Any) -> None: ...
     def info(self, msg: str, /, **fields: Any) -> None: ...
@@ -49,7 +49,7 @@ class Logs:
     def __init__(
         self,
         level: Level = "info",
-        format: Format = "json",
+        line_format: Format = "json",
         *,
         stream: TextIO = sys.stderr,
         clock: Clock | None = None,
@@ -57,7 +57,7 @@ class Logs:
         self._sink = _Sink(stream)
         self._level = _LEVELS[level]
         self._clock = clock or SystemClock()
-        self._render = _json_line if format == "json" else _text_line
+        self._render = _json_line if line_format == "json" else _text_line
         self._wrapper = structlog.make_filtering_bound_logger(self._level)
 
     def logger(self, name: str) -> Logger:

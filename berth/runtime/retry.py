@@ -9,7 +9,7 @@ from random import Random
 
 
 def backoff_seconds(rng: Random, *, first_seconds: float, cap_seconds: float) -> Iterator[float]:
-    """Endless pauses: each is uniform between 0 and a bound that doubles from first_seconds to cap_seconds."""
+    """Endless pauses, each uniform between 0 and a bound that doubles from first_seconds to cap_seconds."""
     bound = min(first_seconds, cap_seconds)
     while True:
         yield rng.uniform(0, bound)

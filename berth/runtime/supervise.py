@@ -31,7 +31,7 @@ class Handle:
     checks: Mapping[str, Check] = field(default_factory=dict[str, Check])
 
 
-# A role with its options bound: `async def role(*, task_status)`, which calls task_status.started(Handle(...)).
+# A role with its options bound: `async def role(*, task_status)`; it calls task_status.started(Handle(...)).
 Role = Callable[..., Awaitable[None]]
 
 
@@ -108,7 +108,7 @@ def _only(group: BaseExceptionGroup[Any]) -> BaseException:
 
 @asynccontextmanager
 async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
-    """A nursery for what the body depends on: cancelled from outside, the body unwinds first, its children after.
+    """A nursery for what its body depends on: cancelled from outside, it unwinds first, then the children.
 
     Otherwise as any nursery: it waits for its children, a child's fault cancels the body, a body's fault
     the children.

@@ -46,7 +46,7 @@ class _Pair:
 
 
 class ServerTls:
-    """The context to serve with, and the watch over its files. Raises TlsInvalid when the first load fails."""
+    """The context to serve with, and the watch over its files. Raises TlsInvalid if the first load fails."""
 
     def __init__(self, files: TlsFiles, *, clock: Clock, logger: Logger) -> None:
         self._files = files
@@ -62,7 +62,7 @@ class ServerTls:
         return self._not_after_seconds
 
     def reload_if_changed(self) -> bool:
-        """Loads the files again if they differ from when they were last tried; says whether a new pair is in use."""
+        """Loads the files again if they differ from the last try; says whether a new pair is in use."""
         now = _fingerprint(self._files)
         if now == self._seen:
             return False
