@@ -1,0 +1,96 @@
+"""Store time: the timeline that renewal marks are made of, and what follows from a mark.
+
+Owns the one instant of a reading, the marking of a write and the idle times of what is read, for every store
+whose own process says what time it is. Promises that time never goes back, and that a wall clock that steps
+changes no idle time. Does not keep anything: a store that lives on says where its timeline resumes.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from msgspec.structs import replace
+
+from berth.core.names import Key
+from berth.core.records import Observed, Quarantine, Record, Session, SessionSeen, Tenure
+from berth.runtime.clock import Clock
+from berth.store.api import Reading
+
+_WALL_TOLERANCE_US = 50_000
+
+
+class Instant(NamedTuple):
+    """One reading of a store's time: marks are made of `now_us`, people are told `at_us`."""
+
+    now_us: int
+    at_us: int
+
+
+class StoreTime:
+    """A timeline in microseconds that begins at `start_us` and is moved by the boot clock alone."""
+
+    def __init__(self, clock: Clock, start_us: int = 0) -> None:
+        self._clock = clock
+        self._ahead_of_boot_us = start_us - clock.boot_us()
+        self._wall_ahead_us = clock.wall_us() - start_us
+
+    def read(self) -> Instant:
+        """The present instant.
+
+        `at_us` follows the wall clock only when that has moved away noticeably: otherwise a renewal, which is
+        `at_us` less the idle time, would be told with other microseconds in every reading.
+        """
+        now_us = self._clock.boot_us() + self._ahead_of_boot_us
+        moved_us = self._clock.wall_us() - (now_us + self._wall_ahead_us)
+        if abs(moved_us) > _WALL_TOLERANCE_US:
+            self._wall_ahead_us += moved_us
+        return Instant(now_us, now_us + self._wall_ahead_us)
+
+
+def marked(record: Record, now_us: int) -> Record:
+    """The record as it is stored: what it renews is marked with `now_us`, other marks stay."""
+    if all(tenure.mark is not None for tenure in record.tenures):
+        return record
+    return replace(record, tenures=tuple(_marked_tenure(tenure, now_us) for tenure in record.tenures))
+
+
+def marked_session(session: Session, now_us: int) -> Session:
+    """The session as it is stored, likewise."""
+    return session if session.mark is not None else replace(session, mark=now_us)
+
+
+def session_ids(records: Iterable[Record]) -> set[str]:
+    """The sessions that the tenures of `records` refer to."""
+    return {tenure.session for record in records for tenure in record.tenures if tenure.session is not None}
+
+
+def reading(
+    instant: Instant,
+    keys: Iterable[Key],
+    records: Mapping[Key, Record],
+    sessions: Iterable[Session],
+    quarantine: Quarantine | None = None,
+) -> Reading:
+    """What was read at `instant`: all of `keys`, stored or not, and every session that was found."""
+    seen = {session.id: SessionSeen(session, _idle_us(session.mark, instant.now_us)) for session in sessions}
+    leases = {key: _observed(instant, key, records.get(key), seen, quarantine) for key in keys}
+    return Reading(instant.at_us, leases, seen)
+
+
+def _observed(
+    instant: Instant,
+    key: Key,
+    record: Record | None,
+    sessions: Mapping[str, SessionSeen],
+    quarantine: Quarantine | None,
+) -> Observed:
+    idle_us = tuple(_idle_us(tenure.mark, instant.now_us) for tenure in record.tenures) if record else ()
+    return Observed(key, instant.at_us, record, idle_us, sessions, quarantine)
+
+
+def _marked_tenure(tenure: Tenure, now_us: int) -> Tenure:
+    return tenure if tenure.mark is not None else replace(tenure, mark=now_us)
+
+
+def _idle_us(mark: int | None, now_us: int) -> int:
+    assert mark is not None, "everything that is stored is marked"
+    return max(0, now_us - mark)

@@ -1,0 +1,87 @@
+"""The memory store: leases and sessions in dictionaries, gone with the process.
+
+Owns nothing that lasts. Within one life of the process it promises all that the contract does; across a
+restart it promises nothing, and tokens start again at 1, so that holders of before and after may overlap. A
+quarantine as long as the longest ttl buys exclusion back: until it is over, nothing is granted.
+"""
+
+from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+
+import trio
+
+from berth.core.names import Key
+from berth.core.records import Observed, Quarantine, Record, Session
+from berth.runtime.clock import MICROSECONDS, Clock
+from berth.store.api import Reading, Write
+from berth.store.marks import Instant, StoreTime, marked, marked_session, reading, session_ids
+from berth.store.sortedkeys import SortedKeys
+
+_SCAN_CHUNK = 500
+
+
+class MemoryStore:
+    """A `Store` whose time is the boot clock. Every call is one checkpoint, then one synchronous step."""
+
+    def __init__(self, clock: Clock, *, quarantine_seconds: float = 0) -> None:
+        self._time = StoreTime(clock)
+        self._quarantine_until_us = self._time.read().now_us + round(quarantine_seconds * MICROSECONDS)
+        self._records: dict[Key, Record] = {}
+        self._sessions: dict[str, Session] = {}
+        self._keys = SortedKeys()
+
+    async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
+        await trio.lowlevel.checkpoint()
+        return self._read(keys, sessions)
+
+    async def write(self, writes: Sequence[Write]) -> set[Key | str]:
+        await trio.lowlevel.checkpoint()
+        now_us = self._time.read().now_us
+        won: set[Key | str] = set()
+        for write in writes:
+            if isinstance(write, Record):
+                if self._put_record(write, now_us):
+                    won.add(write.key)
+            elif self._put_session(write, now_us):
+                won.add(write.id)
+        return won
+
+    async def scan(self, after: Key | None, limit: int) -> AsyncIterator[Observed]:
+        while limit > 0:
+            await trio.lowlevel.checkpoint()
+            keys = self._keys.after(after, min(limit, _SCAN_CHUNK))
+            if not keys:
+                return
+            for observed in self._read(keys, ()).leases.values():
+                yield observed
+            after = keys[-1]
+            limit -= len(keys)
+
+    async def ping(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def _read(self, keys: Collection[Key], sessions: Iterable[str]) -> Reading:
+        instant = self._time.read()
+        records = {key: self._records[key] for key in keys if key in self._records}
+        wanted = {*sessions, *session_ids(records.values())}
+        found = [self._sessions[each] for each in wanted if each in self._sessions]
+        return reading(instant, keys, records, found, self._quarantine(instant))
+
+    def _put_record(self, record: Record, now_us: int) -> bool:
+        stored = self._records.get(record.key)
+        if record.version != (stored.version if stored else 0) + 1:
+            return False
+        if stored is None:
+            self._keys.add(record.key)
+        self._records[record.key] = marked(record, now_us)
+        return True
+
+    def _put_session(self, session: Session, now_us: int) -> bool:
+        stored = self._sessions.get(session.id)
+        if session.version != (stored.version if stored else 0) + 1:
+            return False
+        self._sessions[session.id] = marked_session(session, now_us)
+        return True
+
+    def _quarantine(self, instant: Instant) -> Quarantine | None:
+        left_us = self._quarantine_until_us - instant.now_us
+        return Quarantine("loss", left_us) if left_us > 0 else None
