@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import click
 from click.shell_completion import CompletionItem
@@ -44,16 +44,16 @@ class DeclaredOption(click.Option):
     """One declared option on a click command. Its value is the text given, None when there is none."""
 
     def __init__(self, option: Option, scope: str) -> None:
-        is_bool = option.kind.name == "bool"
+        # Click reads even a flag_value of None as a flag that may stand alone.
+        alone: dict[str, Any] = {"is_flag": True, "flag_value": "true"} if option.kind.name == "bool" else {}
         super().__init__(
             [option.field, *option.flags],
             type=_Text(option),
             metavar=metavar(option),
-            is_flag=is_bool,
-            flag_value="true" if is_bool else None,
             multiple=option.kind.repeated,
             hidden=option.opt.hidden,
             default=None,
+            **alone,
         )
         self.option = option
         self._scope = scope

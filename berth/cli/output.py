@@ -1,8 +1,59 @@
-"""Data on stdout."""
+"""Data on stdout, in the form that was asked for.
+
+`json` and `yaml` are the objects of the wire, for programs; tables are for people and may change. What came
+from a server cannot drive the terminal: whatever is not a plain character is printed as an escape.
+"""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Literal
+
+Form = Literal["table", "wide", "json", "yaml", "name"]
 
 
-def print_record(record: Mapping[str, object], form: str) -> None:
-    print(json.dumps(record))
+def print_data(data: Any, form: Literal["json", "yaml"]) -> None:
+    """A wire object, as built-in types, for programs."""
+    if form == "json":
+        print(json.dumps(data, indent=2))
+    else:
+        import yaml  # only here, for it is slow to import
+
+        print(yaml.safe_dump(data, sort_keys=False), end="")
+
+
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Columns as wide as they must be, three blanks between them."""
+    lines = [[printable(cell) or "-" for cell in row] for row in (headings, *rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    for line in lines:
+        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        print("   ".join(cells).rstrip())
+
+
+def print_record(record: Mapping[str, object], form: Literal["table", "json", "yaml"]) -> None:
+    """One flat object; as a table, a line for each field."""
+    if form != "table":
+        print_data(record, form)
+        return
+    width = max(map(len, record)) + 1
+    for key, value in record.items():
+        print(f"{key + ':':<{width}} {printable(str(value))}")
+
+
+def printable(text: str) -> str:
+    """`text` with everything that a terminal would not show as a character written as an escape."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def span(seconds: float) -> str:
+    """A length of time for people, rounded down to two units: `12s`, `3m05s`, `2h03m`, `5d04h`."""
+    left = max(0, int(seconds))
+    for unit, unit_seconds, smaller, smaller_seconds in (
+        ("d", 86400, "h", 3600),
+        ("h", 3600, "m", 60),
+        ("m", 60, "s", 1),
+    ):
+        if left >= unit_seconds:
+            whole, rest = divmod(left, unit_seconds)
+            return f"{whole}{unit}{rest // smaller_seconds:02d}{smaller}"
+    return f"{left}s"

@@ -4,6 +4,7 @@ Promises that a fault in the options is told before anything starts, all problem
 and that a fault of the role is one line that says what to do, with exit code 1. Knows no role by name.
 """
 
+import sys
 from functools import partial
 
 import click
@@ -31,7 +32,7 @@ def role_command(role: Role) -> click.Command:
 def _run(role: Role, options: LogOptions) -> int:
     """Serve until a signal ends it, and give the exit status. Raises Failure."""
     level = "warn" if options.log_level == "warning" else options.log_level
-    logs = Logs(level, options.log_format)
+    logs = Logs(level, options.log_format, stream=sys.stderr)
     serve = partial(import_named(role.serve), options, logs=logs)
     with logs.capturing_stdlib():
         try:
