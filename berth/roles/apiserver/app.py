@@ -1,0 +1,144 @@
+"""The API server as a role: opens what the options name, serves it, and ends it in order.
+
+Owns the order of starting and stopping. Promises that it is started only once it serves, that a drain ends,
+and that what is in flight when the drain begins is answered.
+"""
+
+import platform
+from contextlib import AsyncExitStack
+from functools import partial
+from random import SystemRandom
+
+import trio
+
+from berth.roles.apiserver.auth import Authenticator, NoAuthentication, StaticKeys
+from berth.roles.apiserver.handlers import Handlers
+from berth.roles.apiserver.observe import Instruments, Observed
+from berth.roles.apiserver.options import ApiserverOptions
+from berth.roles.apiserver.routing import build_app, error_body
+from berth.roles.apiserver.stores import open_store
+from berth.runtime.asgi import AsgiApp, metrics_app
+from berth.runtime.clock import Clock, SystemClock
+from berth.runtime.health import Readiness, ReadyGate
+from berth.runtime.log import Logger, Logs
+from berth.runtime.metrics import Metrics
+from berth.runtime.serve import ServeLimits, Server, serve_app
+from berth.runtime.supervise import Handle, open_service_nursery
+from berth.runtime.tls import ServerTls, TlsFiles
+from berth.service.leases import open_leases
+from berth.service.measured import MeasuredStore
+from berth.service.sweeper import Sweeping
+from berth.version import COMMIT, VERSION
+from berth.wire.checks import TtlBounds
+from berth.wire.routes import BODY_MAX_BYTES
+
+
+async def serve(
+    options: ApiserverOptions, *, logs: Logs, task_status: trio.TaskStatus[Handle] = trio.TASK_STATUS_IGNORED
+) -> None:
+    """Serve until drained or cancelled. Raises what cannot be opened, as a fault for people."""
+    clock = SystemClock()
+    logger = logs.logger("apiserver")
+    metrics = Metrics(version=VERSION, commit=COMMIT, python=platform.python_version())
+    instruments = Instruments(metrics, options.backend)
+    authenticator = _authenticator(options, logger)
+    tls = _tls(options, clock, logger)
+    async with AsyncExitStack() as stack:
+        opened = await stack.enter_async_context(open_store(options, clock=clock, logger=logger))
+        store = MeasuredStore(opened, clock=clock, observe=instruments.observe_store)
+        sweeping = Sweeping(options.gc_interval, options.gc_grace)
+        leases = await stack.enter_async_context(
+            open_leases(store, clock=clock, rng=SystemRandom(), logger=logger, sweeping=sweeping)
+        )
+        nursery = await stack.enter_async_context(open_service_nursery())
+        gate = ReadyGate(leases.ping, nursery)
+        running = _Running(options, tls, authenticator, gate, logger)
+        handlers = Handlers(
+            leases,
+            bounds=TtlBounds(options.min_ttl, options.max_ttl),
+            auth_mode=authenticator.mode,
+            audit=logs.logger("audit"),
+        )
+        app = build_app(handlers, authenticator=authenticator, ready=running.ready, logger=logger)
+        observed = Observed(app, instruments=instruments, logger=logger, clock=clock)
+        instruments.certificate.set_function(lambda: tls.not_after_seconds)
+        nursery.start_soon(tls.watch)
+        await running.start(nursery, observed, metrics_app(metrics))
+        task_status.started(Handle(running.addresses, running.drain, running.reload, {"store": gate}))
+        await running.drained.wait()
+        nursery.cancel_scope.cancel()
+
+
+class _Running:
+    """The servers of one API server, and what drain and reload do to them."""
+
+    def __init__(
+        self,
+        options: ApiserverOptions,
+        tls: ServerTls,
+        authenticator: Authenticator,
+        gate: ReadyGate,
+        logger: Logger,
+    ) -> None:
+        self._options = options
+        self._tls = tls
+        self._authenticator = authenticator
+        self._gate = gate
+        self._logger = logger
+        self._servers: list[Server] = []
+        self._draining = False
+        self.drained = trio.Event()
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """The API's first, then the metrics'."""
+        return tuple(address for server in self._servers for address in server.addresses)
+
+    async def start(self, nursery: trio.Nursery, app: AsgiApp, metrics: AsgiApp) -> None:
+        await self._serve(nursery, app, self._options.listen_addr, self._tls)
+        if self._options.metrics_addr:
+            await self._serve(nursery, metrics, self._options.metrics_addr, None)
+
+    async def _serve(self, nursery: trio.Nursery, app: AsgiApp, address: str, tls: ServerTls | None) -> None:
+        serving = partial(
+            serve_app,
+            app,
+            address=address,
+            tls=tls,
+            logger=self._logger,
+            limits=ServeLimits(body_bytes=BODY_MAX_BYTES),
+            error_body=error_body,
+        )
+        self._servers.append(await nursery.start(serving))
+
+    async def ready(self) -> Readiness:
+        return Readiness(False, "draining") if self._draining else await self._gate()
+
+    async def drain(self) -> None:
+        """Say that it is not ready, serve on for the delay, then let what is in flight end."""
+        self._draining = True
+        await trio.sleep(self._options.drain_delay)
+        for server in self._servers:
+            await server.drain()
+        self.drained.set()
+
+    async def reload(self) -> None:
+        self._authenticator.reload()
+        self._tls.reload_if_changed()
+
+
+def _authenticator(options: ApiserverOptions, logger: Logger) -> Authenticator:
+    if options.auth == "none":
+        logger.warning("--auth-mode none: whoever reaches the server may do everything")
+        return NoAuthentication()
+    assert options.api_keys_file is not None
+    keys = StaticKeys(options.api_keys_file)
+    if not len(keys):
+        logger.warning("the api keys file holds no key: every request will be refused")
+    return keys
+
+
+def _tls(options: ApiserverOptions, clock: Clock, logger: Logger) -> ServerTls:
+    assert options.tls_cert_file is not None
+    assert options.tls_key_file is not None
+    return ServerTls(TlsFiles(options.tls_cert_file, options.tls_key_file), clock=clock, logger=logger)

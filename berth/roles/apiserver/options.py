@@ -1,0 +1,129 @@
+"""What an operator can say to the API server, declared once."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from berth.config.common import LogOptions
+from berth.config.kinds import Duration
+from berth.config.option import Opt
+from berth.config.secret import Secret
+
+_TTL_LEAST_SECONDS = 1.0
+_TTL_MOST_SECONDS = float(2**31 - 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiserverOptions(LogOptions):
+    listen_addr: Annotated[str, Opt("Address to serve the lease API on, over TLS", metavar="ADDR")] = ":8443"
+    metrics_addr: Annotated[
+        str,
+        Opt("Address to serve metrics on, over plain HTTP; empty: none", metavar="ADDR", empty_is_value=True),
+    ] = ":8080"
+    tls_cert_file: Annotated[
+        Path | None, Opt("PEM certificate with its chain; read again when it changes", reloadable=True)
+    ] = None
+    tls_key_file: Annotated[
+        Path | None, Opt("PEM private key of the certificate; read again when it changes", reloadable=True)
+    ] = None
+    store_backend: Annotated[
+        Literal["mem", "sql"] | None, Opt("Where leases are kept: mem forgets them with the process")
+    ] = None
+    sql_driver: Annotated[Literal["sqlite"] | None, Opt("Kind of the sql store")] = None
+    sql_dsn: Annotated[
+        Secret | None, Opt("Data source of the sql store; for sqlite the path of its file", metavar="DSN")
+    ] = None
+    sql_dsn_file: Annotated[Path | None, Opt("File that holds the data source")] = None
+    sql_migrate: Annotated[
+        Literal["auto", "off"] | None,
+        Opt("Bring the schema up to date at the start, or only verify it (auto unless given)"),
+    ] = None
+    auth_mode: Annotated[
+        Literal["none", "static-keys"] | None,
+        Opt("Who may call: anybody, or holders of a key (none for mem, else static-keys, unless given)"),
+    ] = None
+    api_keys_file: Annotated[
+        Path | None,
+        Opt("Keys, one a line: ID:SHA256-HEX[:reader|holder|admin]; read again on SIGHUP", reloadable=True),
+    ] = None
+    min_ttl: Annotated[Duration, Opt("Shortest ttl that is granted")] = 1.0
+    max_ttl: Annotated[Duration, Opt("Longest ttl that is granted")] = 86_400.0
+    mem_quarantine: Annotated[
+        Duration, Opt("How long after its start the mem store grants nothing, for exclusion across a restart")
+    ] = 0.0
+    gc_interval: Annotated[Duration, Opt("How often expired tenures are written down as ended; 0: never")] = (
+        30.0
+    )
+    gc_grace: Annotated[Duration, Opt("How long after its expiry a tenure is left as it is")] = 300.0
+    drain_delay: Annotated[
+        Duration, Opt("How long a stopping server still serves while it says that it is not ready")
+    ] = 0.0
+
+    @property
+    def backend(self) -> Literal["mem", "sql"]:
+        return self.store_backend or "mem"
+
+    @property
+    def auth(self) -> Literal["none", "static-keys"]:
+        return self.auth_mode or ("none" if self.backend == "mem" else "static-keys")
+
+    def problems(self) -> list[str]:
+        return [
+            *self._tls_problems(),
+            *self._store_problems(),
+            *self._auth_problems(),
+            *self._time_problems(),
+        ]
+
+    def _tls_problems(self) -> Iterator[str]:
+        missing = [
+            flag
+            for flag, given in (
+                ("--tls-cert-file", self.tls_cert_file),
+                ("--tls-key-file", self.tls_key_file),
+            )
+            if given is None
+        ]
+        if missing:
+            yield (
+                f"{' and '.join(missing)}: required, the API is served over TLS only "
+                "(`berth dev` makes a certificate for trying things out)"
+            )
+
+    def _store_problems(self) -> Iterator[str]:
+        sql = {
+            "--sql-driver": self.sql_driver,
+            "--sql-dsn": self.sql_dsn,
+            "--sql-dsn-file": self.sql_dsn_file,
+            "--sql-migrate": self.sql_migrate,
+        }
+        if self.backend != "sql":
+            given = [flag for flag, value in sql.items() if value is not None]
+            if given:
+                yield f"{', '.join(given)}: only with --store-backend sql"
+            return
+        if self.sql_driver is None:
+            yield "--sql-driver: required with --store-backend sql (sqlite)"
+        if (self.sql_dsn is None) == (self.sql_dsn_file is None):
+            yield "--sql-dsn, --sql-dsn-file: exactly one of them with --store-backend sql"
+        if self.mem_quarantine:
+            yield "--mem-quarantine: only with --store-backend mem"
+
+    def _auth_problems(self) -> Iterator[str]:
+        if self.auth == "static-keys" and self.api_keys_file is None:
+            yield "--api-keys-file: required with --auth-mode static-keys (or say --auth-mode none)"
+        if self.auth != "static-keys" and self.api_keys_file is not None:
+            yield "--api-keys-file: only with --auth-mode static-keys"
+
+    def _time_problems(self) -> Iterator[str]:
+        if not _TTL_LEAST_SECONDS <= self.min_ttl <= self.max_ttl <= _TTL_MOST_SECONDS:
+            yield "--min-ttl, --max-ttl: must satisfy 1s <= min-ttl <= max-ttl"
+        for flag, seconds in (
+            ("--mem-quarantine", self.mem_quarantine),
+            ("--gc-interval", self.gc_interval),
+            ("--gc-grace", self.gc_grace),
+            ("--drain-delay", self.drain_delay),
+        ):
+            if seconds < 0:
+                yield f"{flag}: must not be negative"

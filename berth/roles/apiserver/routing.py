@@ -1,0 +1,182 @@
+"""Routing: the operation table as a Quart application.
+
+Owns the way between HTTP and the handlers: routes, keys, bodies in and replies out, and every error as JSON
+with a code. Promises that nothing but a defect is a 500, and that its text stays in the log.
+"""
+
+import secrets
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import cast
+from urllib.parse import unquote
+
+import msgspec
+from quart import Response, request
+from quart_trio import QuartTrio
+from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+
+from berth.roles.apiserver.auth import ANYBODY, Authenticator
+from berth.roles.apiserver.handlers import Ask, Handler, Handlers
+from berth.roles.apiserver.observe import Entry
+from berth.runtime.asgi import AsgiApp
+from berth.runtime.health import Readiness
+from berth.runtime.log import Logger
+from berth.store.api import StoreFault
+from berth.wire.checks import BodyDecoder
+from berth.wire.problems import Code, Failure
+from berth.wire.routes import BODY_MAX_BYTES, HEALTHZ, LIVEZ, OPERATIONS, READYZ, Operation
+from berth.wire.shapes import ErrorReply
+
+RETRY_AFTER_MOST_SECONDS = 3
+
+_encode = msgspec.json.Encoder().encode
+_TEXT = "text/plain; charset=utf-8"
+_JSON = "application/json"
+
+
+def error_body(status: int) -> bytes:
+    """The JSON for what the server refuses before any route is known."""
+    codes: dict[int, Code] = {400: "invalid_body", 431: "invalid_body", 500: "internal"}
+    return _encode(ErrorReply(HTTPStatus(status).phrase.lower(), codes.get(status, "invalid_body"))) + b"\n"
+
+
+def build_app(
+    handlers: Handlers,
+    *,
+    authenticator: Authenticator,
+    ready: Callable[[], Awaitable[Readiness]],
+    logger: Logger,
+) -> AsgiApp:
+    """The application. It expects to be called through `observe.Observed`."""
+    app = QuartTrio("berth", static_folder=None)
+    # Limits of time are the server's; Quart's own would cut streams off and answer in HTML.
+    app.config.update(MAX_CONTENT_LENGTH=BODY_MAX_BYTES, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
+    app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
+    app.url_map.merge_slashes = False
+    for operation in OPERATIONS:
+        if operation.text:
+            view = _health_view(operation, ready, logger)
+        else:
+            view = _view(operation, handlers.by_operation[operation.id], authenticator)
+        rule = operation.path.replace("{", "<").replace("}", ">")
+        app.add_url_rule(rule, operation.id, view, methods=[operation.method])
+    _handle_errors(app, logger)
+    return cast("AsgiApp", app)
+
+
+View = Callable[..., Awaitable[Response]]
+
+
+def _view(operation: Operation, handler: Handler, authenticator: Authenticator) -> View:
+    decode = BodyDecoder(operation.body) if operation.body is not None else None
+
+    async def read_body() -> object:
+        assert decode is not None
+        return decode(await request.body)
+
+    async def view(**parts: str) -> Response:
+        entry = _entry(operation)
+        identity = ANYBODY
+        if operation.role is not None:
+            identity = authenticator.identify(request.headers.getlist("Authorization"))
+            entry.tenant = identity.tenant
+        decoded = {name: unquote(part) for name, part in parts.items()}
+        ask = Ask(operation, identity, entry, decoded, request.args, read_body)
+        reply = await handler(ask)
+        if reply is None:
+            return _no_content(operation.status)
+        return Response(_encode(reply) + b"\n", operation.status, content_type=_JSON)
+
+    return view
+
+
+def _no_content(status: int) -> Response:
+    response = Response(b"", status)
+    del response.headers["Content-Type"]
+    return response
+
+
+def _health_view(operation: Operation, ready: Callable[[], Awaitable[Readiness]], logger: Logger) -> View:
+    async def alive() -> Response:
+        _entry(operation)
+        return Response(b"ok\n", content_type=_TEXT)
+
+    async def readyz() -> Response:
+        _entry(operation)
+        readiness = await ready()
+        if readiness.ok:
+            return Response(b"ok\n", content_type=_TEXT)
+        logger.warning("readiness check failed", reason=readiness.reason)
+        return Response(b"not ready\n", 503, content_type=_TEXT)
+
+    assert operation in (HEALTHZ, LIVEZ, READYZ)
+    return readyz if operation is READYZ else alive
+
+
+def _entry(operation: Operation | None = None) -> Entry:
+    entry: Entry = request.scope["entry"]  # type: ignore[typeddict-item]  # our own key beside ASGI's
+    if operation is not None:
+        entry.route = operation.route
+    return entry
+
+
+def _handle_errors(app: QuartTrio, logger: Logger) -> None:
+    async def failed(failure: Failure) -> Response:
+        return _failure_reply(failure)
+
+    async def store_failed(fault: StoreFault) -> Response:
+        code: Code = "store_unavailable" if fault.outcome_known else "outcome_unknown"
+        logger.warning("store fault", error=str(fault), code=code, request_id=_entry().request_id)
+        failure = Failure(code, retry_after_seconds=fault.retry_after_seconds)
+        _entry().error = str(fault)
+        return _failure_reply(failure)
+
+    async def refused(error: HTTPException) -> Response:
+        return _failure_reply(_failure_of(error), _headers_of(error))
+
+    async def broken(error: Exception) -> Response:
+        logger.error("request failed", request_id=_entry().request_id, exc_info=error)
+        _entry().error = f"{type(error).__name__}: {error}"
+        return _failure_reply(Failure("internal"))
+
+    app.register_error_handler(Failure, failed)
+    app.register_error_handler(StoreFault, store_failed)
+    app.register_error_handler(HTTPException, refused)
+    app.register_error_handler(Exception, broken)
+
+
+def _failure_reply(failure: Failure, headers: dict[str, str] | None = None) -> Response:
+    entry = _entry()
+    entry.outcome = failure.problem.label
+    status = failure.problem.status
+    if status == 401:
+        headers = {"WWW-Authenticate": "Bearer"}
+    if status in (429, 503):
+        headers = {"Retry-After": str(_retry_after_seconds(failure))}
+    reply = ErrorReply(failure.text, failure.code, entry.request_id if status == 500 else "")
+    return Response(_encode(reply) + b"\n", status, headers, content_type=_JSON)
+
+
+def _retry_after_seconds(failure: Failure) -> int:
+    """Whole seconds, at least one, and not the same for everybody who was refused in one moment."""
+    asked = failure.retry_after_seconds or 0.0
+    return max(1, int(-(-asked // 1))) + secrets.randbelow(RETRY_AFTER_MOST_SECONDS)
+
+
+def _failure_of(error: HTTPException) -> Failure:
+    """What the framework refuses, in our words."""
+    match error:
+        case RequestEntityTooLarge():
+            return Failure("body_too_large")
+        case NotFound():
+            return Failure("not_found", "no such path; see /openapi.json")
+        case MethodNotAllowed():
+            return Failure("method_not_allowed")
+        case _:
+            return Failure("invalid_body", f"bad request: {error.description or error.name}")
+
+
+def _headers_of(error: HTTPException) -> dict[str, str] | None:
+    if isinstance(error, MethodNotAllowed) and error.valid_methods:
+        return {"Allow": ", ".join(sorted(set(error.valid_methods)))}
+    return None

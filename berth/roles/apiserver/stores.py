@@ -1,0 +1,58 @@
+"""Stores: opens the store that the options name."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from berth.roles.apiserver.options import ApiserverOptions
+from berth.runtime.clock import Clock, boot_id
+from berth.runtime.log import Logger
+from berth.store.api import Store, StoreRefused
+from berth.store.memory import MemoryStore
+
+DSN_MAX_BYTES = 65_536
+
+
+@asynccontextmanager
+async def open_store(options: ApiserverOptions, *, clock: Clock, logger: Logger) -> AsyncGenerator[Store]:
+    """The store, closed after the body. Raises `StoreRefused`."""
+    if options.backend == "mem":
+        if options.store_backend is None:
+            logger.warning(
+                "no --store-backend given: leases are kept in memory; say --store-backend mem or sql"
+            )
+        logger.warning(
+            "the memory store forgets all leases and tokens with the process: "
+            "exclusion is not promised across its restarts"
+        )
+        yield MemoryStore(clock, quarantine_seconds=options.mem_quarantine)
+        return
+    from berth.store.sqlite import open_sqlite
+
+    if options.sql_dsn is not None:
+        logger.warning("--sql-dsn can be seen in the list of processes; --sql-dsn-file cannot")
+    logger.info("the sqlite store serves one process on one machine")
+    async with open_sqlite(
+        _dsn(options), clock=clock, boot_id=boot_id(), migrate=options.sql_migrate or "auto"
+    ) as store:
+        yield store
+
+
+def _dsn(options: ApiserverOptions) -> str:
+    if options.sql_dsn is not None:
+        return options.sql_dsn.reveal()
+    assert options.sql_dsn_file is not None
+    return _read_dsn(options.sql_dsn_file)
+
+
+def _read_dsn(file: Path) -> str:
+    try:
+        with file.open("rb") as opened:
+            dsn = opened.read(DSN_MAX_BYTES).decode().strip()
+    except OSError as error:
+        raise StoreRefused(f"--sql-dsn-file {file} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise StoreRefused(f"--sql-dsn-file {file} is not UTF-8 text") from error
+    if not dsn:
+        raise StoreRefused(f"--sql-dsn-file {file} is empty; write the data source into it")
+    return dsn

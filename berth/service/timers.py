@@ -1,0 +1,68 @@
+"""Timers: which leases are due when. One heap, one task, however many leases there are.
+
+A timer that is put off costs nothing: its place in the heap stays, and when it comes up too early it is
+queued again. Due times are boot-clock microseconds.
+"""
+
+import heapq
+
+import trio
+
+from berth.core.names import Key
+from berth.runtime.clock import Clock
+
+# Trio's clock stands still in suspend and the boot clock does not: look again at least this often.
+LOOK_AGAIN_SECONDS = 60.0
+
+
+class Timers:
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._heap: list[tuple[int, Key]] = []
+        self._due_us: dict[Key, int] = {}
+        self._earlier = trio.Event()
+
+    def set(self, key: Key, due_us: int) -> None:
+        """Let `key` be due at `due_us`, and no longer when it was to be before."""
+        before_us = self._due_us.get(key)
+        self._due_us[key] = due_us
+        if before_us is None or due_us < before_us:
+            if not self._heap or due_us < self._heap[0][0]:
+                self._earlier.set()
+            heapq.heappush(self._heap, (due_us, key))
+
+    def drop(self, key: Key) -> None:
+        self._due_us.pop(key, None)
+
+    def __len__(self) -> int:
+        return len(self._due_us)
+
+    async def next_due(self, limit: int) -> list[Key]:
+        """Wait until something is due; at most `limit` keys, each due no more until it is set again."""
+        while True:
+            due = self._pop_due(limit)
+            if due:
+                return due
+            self._earlier = trio.Event()
+            with trio.move_on_after(self._seconds_to_next()):
+                await self._earlier.wait()
+
+    def _pop_due(self, limit: int) -> list[Key]:
+        now_us = self._clock.boot_us()
+        due: list[Key] = []
+        while self._heap and self._heap[0][0] <= now_us and len(due) < limit:
+            _, key = heapq.heappop(self._heap)
+            due_us = self._due_us.get(key)
+            if due_us is None:
+                continue
+            if due_us > now_us:
+                heapq.heappush(self._heap, (due_us, key))
+            else:
+                del self._due_us[key]
+                due.append(key)
+        return due
+
+    def _seconds_to_next(self) -> float:
+        if not self._heap:
+            return LOOK_AGAIN_SECONDS
+        return min(LOOK_AGAIN_SECONDS, max(0.0, (self._heap[0][0] - self._clock.boot_us()) / 1_000_000))
