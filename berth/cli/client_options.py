@@ -34,4 +34,6 @@ class ClientOptions:
 class DataOptions:
     """How a command prints its data."""
 
-    output: Annotated[Literal["table", "json", "yaml"], Opt("Form of the output", short="o")] = "table"
+    output: Annotated[
+        Literal["table", "json", "yaml"], Opt("Form of the output", short="o", flag_only=True)
+    ] = "table"

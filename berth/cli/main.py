@@ -13,8 +13,10 @@ from click.shell_completion import CompletionItem
 
 from berth.cli.client_options import ClientOptions
 from berth.cli.exit_codes import ExitCode, Failure
-from berth.cli.options import OptionsGroup
-from berth.cli.roles import ROLES, Role, import_named
+from berth.cli.lazy import import_named
+from berth.cli.options import OptionsCommand, OptionsGroup
+from berth.cli.roles import ROLES, Role
+from berth.config.common import LogOptions
 
 _SUMMARY = """Leases with fencing tokens: who may act, for a bounded time.
 
@@ -56,7 +58,7 @@ class LazyGroup(OptionsGroup):
             case Entry(target=target):
                 return import_named(target)
             case Role() as role:
-                return import_named("berth.cli.run:role_command")(role)
+                return _role_command(role)
             case None:
                 return None
 
@@ -74,6 +76,15 @@ class LazyGroup(OptionsGroup):
             if entry.name.startswith(incomplete)
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _role_command(role: Role) -> click.Command:
+    def run(options: LogOptions) -> int:
+        return import_named("berth.cli.run:run_role")(role, options)
+
+    return OptionsCommand(
+        role.name, import_named(role.options), run, scope=role.name, summary=f"{role.summary}."
+    )
 
 
 def run_line(root: click.Command, args: Sequence[str]) -> int:

@@ -15,6 +15,7 @@ import click
 from click.shell_completion import CompletionItem
 
 from berth.cli.exit_codes import ExitCode, Failure
+from berth.cli.lazy import import_named
 from berth.config import ConfigErrors, Option, load, options_of
 from berth.config.render import help_line, metavar
 
@@ -63,8 +64,16 @@ class DeclaredOption(click.Option):
 
 
 def click_options(cls: type, scope: str) -> list[DeclaredOption]:
-    """The options that `cls` declares, for a click command."""
-    return [DeclaredOption(option, scope) for option in options_of(cls)]
+    """The options of `cls` for a click command, its own before those that it inherits."""
+    own_first = {
+        field: depth
+        for depth, base in reversed([*enumerate(cls.__mro__)])
+        for field in vars(base).get("__annotations__", {})
+    }
+    return [
+        DeclaredOption(option, scope)
+        for option in sorted(options_of(cls), key=lambda option: own_first[option.field])
+    ]
 
 
 def flags_given(ctx: click.Context) -> dict[str, tuple[str, ...]]:
@@ -124,7 +133,8 @@ def _from_go(
 class OptionsCommand(GoStyle, Generic[T]):
     """A command whose function gets its options loaded, after them the values of its arguments.
 
-    What the function returns is the exit code, None being 0.
+    What the function returns is the exit code, None being 0. It may be given by name, as `module:attribute`,
+    and is then imported only to run.
 
     Under a role's scope it takes `--config FILE`; without one it is a client command, for which the groups
     above it may have been given options too.
@@ -134,16 +144,16 @@ class OptionsCommand(GoStyle, Generic[T]):
         self,
         name: str,
         cls: type[T],
-        run: Callable[..., int | None],
+        run: Callable[..., int | None] | str,
         *,
         scope: str = "",
         arguments: Sequence[click.Argument] = (),
-        summary: str | None = None,
+        summary: str,
     ) -> None:
         params: list[click.Parameter] = [*arguments, *click_options(cls, scope)]
         if scope:
             params.append(_config_option(scope))
-        super().__init__(name, params=params, help=summary or run.__doc__, context_settings=HELP_FLAGS)
+        super().__init__(name, params=params, help=summary, context_settings=HELP_FLAGS)
         self._cls = cls
         self._run = run
         self._scope = scope
@@ -162,7 +172,8 @@ class OptionsCommand(GoStyle, Generic[T]):
         arguments = [
             ctx.params[str(param.name)] for param in self.params if isinstance(param, click.Argument)
         ]
-        return self._run(loaded.options, *arguments)
+        run = import_named(self._run) if isinstance(self._run, str) else self._run
+        return run(loaded.options, *arguments)
 
     def _flags(self, ctx: click.Context) -> dict[str, tuple[str, ...]]:
         """What the line gives, before the command's name and after it; the later one counts."""

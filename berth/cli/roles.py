@@ -6,8 +6,6 @@ process asks it to drain or reload.
 """
 
 from dataclasses import dataclass
-from importlib import import_module
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +26,3 @@ ROLES = (
         serve="berth.roles.apiserver.app:serve",
     ),
 )
-
-
-def import_named(path: str) -> Any:
-    """The object at `module:attribute`."""
-    module, _, attribute = path.partition(":")
-    return getattr(import_module(module), attribute)

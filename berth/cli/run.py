@@ -1,35 +1,22 @@
-"""Runs a role as this process: options, log, Trio, exit status.
+"""Runs a role as this process: log, Trio, exit status.
 
-Promises that a fault in the options is told before anything starts, all problems at once, with exit code 2,
-and that a fault of the role is one line that says what to do, with exit code 1. Knows no role by name.
+Promises that a fault of the role is one line that says what to do, with exit code 1. Knows no role by name.
 """
 
 import sys
 from functools import partial
 
-import click
 import trio
 
 from berth.cli.exit_codes import Failure
-from berth.cli.options import OptionsCommand
-from berth.cli.roles import Role, import_named
+from berth.cli.lazy import import_named
+from berth.cli.roles import Role
 from berth.config.common import LogOptions
 from berth.runtime.log import Logs
 from berth.runtime.supervise import run_roles
 
 
-def role_command(role: Role) -> click.Command:
-    """The command that runs `role`; imports its options, not yet its code."""
-    return OptionsCommand(
-        role.name,
-        import_named(role.options),
-        partial(_run, role),
-        scope=role.name,
-        summary=role.summary + ".",
-    )
-
-
-def _run(role: Role, options: LogOptions) -> int:
+def run_role(role: Role, options: LogOptions) -> int:
     """Serve until a signal ends it, and give the exit status. Raises Failure."""
     level = "warn" if options.log_level == "warning" else options.log_level
     logs = Logs(level, options.log_format, stream=sys.stderr)

@@ -9,8 +9,7 @@ from berth.version import COMMIT, VERSION
 
 
 def _version(options: DataOptions) -> None:
-    """Show what this build is."""
     print_record({"version": VERSION, "commit": COMMIT, "python": platform.python_version()}, options.output)
 
 
-version = OptionsCommand("version", DataOptions, _version)
+version = OptionsCommand("version", DataOptions, _version, summary="Show what this build is.")

@@ -1,0 +1,123 @@
+"""`berth lease …`: the commands and their options. What they do is in `lease_calls`, imported to run one."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import click
+
+from berth.cli.client_options import ClientOptions, DataOptions
+from berth.cli.options import OptionsCommand, OptionsGroup
+from berth.config import Duration, Opt
+
+_SUMMARIES = {
+    "list": "List leases, free ones included.",
+    "get": "Show one lease.",
+    "acquire": "Take a lease, or keep it when you hold it already. Exits with 3 when another holds it.",
+    "renew": "Keep a lease that you hold. Exits with 3 when it is lost.",
+    "release": "Give up a lease that you hold. Exits with 3 when another holds it.",
+    "verify": "Ask whether a fencing token is current. Exits with 3 when it is not.",
+    "force-release": "End another's tenure at once, though its holder may still act for a while.",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeaseDataOptions:
+    """How a command prints leases."""
+
+    output: Annotated[
+        Literal["table", "wide", "json", "yaml", "name"],
+        Opt("Form of the output", short="o", flag_only=True),
+    ] = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListOptions(ClientOptions, LeaseDataOptions):
+    all_namespaces: Annotated[bool, Opt("Leases of all namespaces", short="A", flag_only=True)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class GetOptions(ClientOptions, LeaseDataOptions):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class HolderOptions(ClientOptions):
+    holder: Annotated[
+        str,
+        Opt("Who acts; unless given, user@host, with your tenant and a slash before it", metavar="HOLDER"),
+    ] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TtlOptions(HolderOptions, LeaseDataOptions):
+    ttl: Annotated[Duration, Opt("How long the lease lives unless it is renewed, in whole seconds")] = 30.0
+
+    def problems(self) -> list[str]:
+        whole = self.ttl >= 1 and self.ttl == int(self.ttl)
+        return super().problems() + ([] if whole else ["--ttl must be whole seconds, at least 1s"])
+
+
+@dataclass(frozen=True, kw_only=True)
+class AcquireOptions(TtlOptions):
+    semantics: Annotated[
+        Literal["at-most-once", "at-least-once"] | None,
+        Opt("One holder at a time, or several; unless given, as the server does", metavar="SEMANTICS"),
+    ] = None
+    max_holders: Annotated[
+        int | None, Opt("Most holders at a time of an at-least-once lease", metavar="N")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewOptions(TtlOptions):
+    token: Annotated[
+        int | None, Opt("Fencing token; unless given, the holder's current one", metavar="N")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseOptions(HolderOptions):
+    token: Annotated[
+        int | None, Opt("Fencing token; unless given, the holder's current one", metavar="N")
+    ] = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class VerifyOptions(ClientOptions, DataOptions):
+    token: Annotated[int, Opt("Fencing token to ask about", metavar="N")]
+    holder: Annotated[str, Opt("Ask also whether it is this holder's", metavar="HOLDER", flag_only=True)] = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ForceReleaseOptions(ClientOptions, DataOptions):
+    reason: Annotated[str, Opt("Why, for the audit log", metavar="TEXT")]
+    token: Annotated[int | None, Opt("Fencing token to end; unless given, the current one", metavar="N")] = (
+        None
+    )
+    yes: Annotated[bool, Opt("Do it; without this it only says what it would do", flag_only=True)] = False
+
+
+def _command(name: str, cls: type, *, on_lease: bool = True) -> click.Command:
+    return OptionsCommand(
+        name,
+        cls,
+        f"berth.cli.lease_calls:{name.replace('-', '_')}",
+        arguments=[click.Argument(["name"])] if on_lease else [],
+        summary=_SUMMARIES[name],
+    )
+
+
+lease = OptionsGroup(
+    "lease",
+    ClientOptions,
+    summary="List, acquire, renew, release and verify leases.",
+    commands=[
+        _command("list", ListOptions, on_lease=False),
+        _command("get", GetOptions),
+        _command("acquire", AcquireOptions),
+        _command("renew", RenewOptions),
+        _command("release", ReleaseOptions),
+        _command("verify", VerifyOptions),
+        _command("force-release", ForceReleaseOptions),
+    ],
+)

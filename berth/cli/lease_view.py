@@ -1,0 +1,115 @@
+"""How leases look on the terminal, from the objects of the wire. Reads no clock: ages are by the server's."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from berth.cli.output import Form, print_data, print_record, print_table, span
+from berth.wire.shapes import AcquireReply, LeaseObject
+
+Column = tuple[str, Callable[[LeaseObject], str]]
+
+
+def show_record(reply: Struct, form: Literal["table", "json", "yaml"]) -> None:
+    """A small reply; as a table, a line for each field."""
+    print_record(msgspec.to_builtins(reply), form)
+
+
+def show_leases(
+    leases: Sequence[LeaseObject], form: Form, *, whole: Struct, with_namespace: bool = False
+) -> None:
+    """Leases for people, or for programs the `whole` object that they came in."""
+    match form:
+        case "json" | "yaml":
+            print_data(msgspec.to_builtins(whole), form)
+        case "name":
+            for lease in leases:
+                print(f"{lease.namespace}/{lease.name}" if with_namespace else lease.name)
+        case "table" | "wide":
+            columns = (_NAMESPACE if with_namespace else ()) + _TABLE + (_WIDE if form == "wide" else ())
+            rows = ([cell(lease) for _, cell in columns] for lease in leases)
+            print_table([heading for heading, _ in columns], rows)
+
+
+def show_grant(name: str, reply: AcquireReply, form: Form) -> None:
+    """What acquire or renew answered, whether or not it acquired."""
+    match form:
+        case "json" | "yaml":
+            print_data(msgspec.to_builtins(reply), form)
+        case "name":
+            print(name)
+        case "table" | "wide":
+            cells = {
+                "NAME": name,
+                "ACQUIRED": "yes" if reply.acquired else "no",
+                "HOLDER": reply.holder,
+                "TOKEN": str(reply.fencing_token),
+                "EXPIRES": reply.expires_at if reply.holder else "",
+            }
+            if form == "wide":
+                cells |= {
+                    "SINCE": reply.acquired_at if reply.holder else "",
+                    "CLEAN HANDOVER": _yes_no(reply.clean_handover),
+                    "SESSION": reply.session,
+                }
+            print_table(list(cells), [list(cells.values())])
+
+
+def _yes_no(value: bool | UnsetType) -> str:
+    return "" if value is UNSET else "yes" if value else "no"
+
+
+def _state(lease: LeaseObject) -> str:
+    if lease.state == "free" and lease.available_after_seconds is not UNSET:
+        return f"free in {span(lease.available_after_seconds)}"
+    return lease.state
+
+
+def _holder(lease: LeaseObject) -> str:
+    others = len(lease.holders or ()) - 1
+    return f"{lease.holder} +{others}" if others > 0 else lease.holder
+
+
+def _holders(lease: LeaseObject) -> str:
+    held = str(len(lease.holders or ()))
+    return held if lease.max_holders is UNSET else f"{held}/{lease.max_holders}"
+
+
+def _expires_in(lease: LeaseObject) -> str:
+    return "" if lease.remaining_seconds is UNSET else span(lease.remaining_seconds)
+
+
+def _held_for(lease: LeaseObject) -> str:
+    """Since the tenure began; what remains of it tells the server's present."""
+    if lease.remaining_seconds is UNSET:
+        return ""
+    try:
+        whole = datetime.fromisoformat(lease.expires_at) - datetime.fromisoformat(lease.acquired_at)
+    except (ValueError, TypeError):  # another server's idea of an instant
+        return ""
+    return span(whole.total_seconds() - lease.remaining_seconds)
+
+
+def _token(lease: LeaseObject) -> str:
+    return "" if lease.fencing_token is UNSET else str(lease.fencing_token)
+
+
+_NAMESPACE: tuple[Column, ...] = (("NAMESPACE", lambda lease: lease.namespace),)
+_TABLE: tuple[Column, ...] = (
+    ("NAME", lambda lease: lease.name),
+    ("STATE", _state),
+    ("HOLDER", _holder),
+    ("TOKEN", _token),
+    ("EXPIRES IN", _expires_in),
+    ("HELD FOR", _held_for),
+)
+_WIDE: tuple[Column, ...] = (
+    ("SEMANTICS", lambda lease: lease.semantics),
+    ("HOLDERS", _holders),
+    ("SESSION", lambda lease: lease.session),
+    ("SINCE", lambda lease: lease.acquired_at),
+    ("EXPIRES", lambda lease: lease.expires_at),
+)
