@@ -75,7 +75,7 @@ class Connection:
 
     async def _serve(self) -> None:
         socket = self._transport.socket
-        async with AppTasks(self._site.logger) as tasks:
+        async with AppTasks(self._site.logger, lambda: self._closing) as tasks:
             self._protocol = Http1(
                 self._site,
                 tasks,
@@ -147,12 +147,17 @@ class Connection:
                 left -= len(data)
 
 
+class ClientGone(OSError):
+    """Ends an application that would go on sending to nobody."""
+
+
 class AppTasks(TaskGroup):
     """The tasks of one connection's requests, in Hypercorn's shape."""
 
-    def __init__(self, logger: Logger) -> None:
+    def __init__(self, logger: Logger, is_closing: Callable[[], bool]) -> None:
         super().__init__()
         self._logger = logger
+        self._is_closing = is_closing
 
     async def spawn_app(
         self,
@@ -166,8 +171,15 @@ class AppTasks(TaskGroup):
         return cast("Callable[[ASGIReceiveEvent], Awaitable[None]]", inbox.put)
 
     async def _run_app(self, app: AsgiApp, scope: Any, inbox: "Inbox", send: Any) -> None:
+        async def send_if_heard(message: Message) -> None:
+            if self._is_closing():
+                raise ClientGone("the connection is closed")
+            await send(message)
+
         try:
-            await app(scope, inbox.receive, send)
+            await app(scope, inbox.receive, send_if_heard)
+        except* ClientGone:
+            pass
         except* Exception:
             self._logger.error("request failed", method=scope["method"], path=scope["path"], exc_info=True)
         finally:
