@@ -4,7 +4,7 @@ A store keeps records and knows what time it is. It decides nothing: it reads, c
 `tests/store/conformance.py` holds every store to what is said here.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
 from typing import Protocol
 
 from msgspec import Struct
@@ -49,8 +49,11 @@ class Store(Protocol):
         """
         ...
 
-    def scan(self, after: Key | None, limit: int) -> AsyncIterator[Observed]:
-        """At most `limit` leases that were ever used, ordered by namespace and name, beyond `after`."""
+    def scan(self, after: Key | None, limit: int) -> AsyncGenerator[Observed]:
+        """At most `limit` leases that were ever used, ordered by namespace and name, beyond `after`.
+
+        Who does not exhaust it closes it (`contextlib.aclosing`).
+        """
         ...
 
     async def ping(self) -> None:

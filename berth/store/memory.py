@@ -5,7 +5,7 @@ restart it promises nothing, and tokens start again at 1, so that holders of bef
 quarantine as long as the longest ttl buys exclusion back: until it is over, nothing is granted.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 
 import trio
 
@@ -45,7 +45,7 @@ class MemoryStore:
                 won.add(write.id)
         return won
 
-    async def scan(self, after: Key | None, limit: int) -> AsyncIterator[Observed]:
+    async def scan(self, after: Key | None, limit: int) -> AsyncGenerator[Observed]:
         while limit > 0:
             await trio.lowlevel.checkpoint()
             keys = self._keys.after(after, min(limit, _SCAN_CHUNK))

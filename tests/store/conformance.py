@@ -5,6 +5,7 @@ the wall clock. A store whose own time cannot be held still says by `slack_us` h
 """
 
 from collections.abc import Collection, Iterable
+from contextlib import aclosing
 from typing import Protocol
 
 import pytest
@@ -374,8 +375,9 @@ class StoreConformance:
 
     async def test_an_abandoned_scan_leaves_the_store_usable(self, store: Store):
         await must_win(store, *stored_keys(many_keys(1_500)))
-        async for _ in store.scan(None, 1_500):
-            break
+        async with aclosing(store.scan(None, 1_500)) as scan:
+            async for _ in scan:
+                break
         assert len(await scanned_keys(store, 1_000)) == 1_500
 
 

@@ -1,0 +1,90 @@
+"""The schema of an SQLite database: what the file is, and how it becomes what this berth needs.
+
+Owns the numbered migrations and the record of those that were applied. Promises that a file which is not
+berth's, or not this berth's, is refused untouched. A migration is one transaction: it is there, or it is not.
+"""
+
+import sqlite3
+from hashlib import sha256
+from importlib.resources import files
+from typing import Literal, NamedTuple
+
+from berth.store.api import StoreRefused
+
+Migrate = Literal["auto", "off"]
+
+_APPLICATION_ID = 0x42525448
+
+
+class Migration(NamedTuple):
+    version: int
+    name: str
+    sql: str
+
+    @property
+    def checksum(self) -> str:
+        return sha256(self.sql.encode()).hexdigest()
+
+
+def known_migrations() -> list[Migration]:
+    """The migrations of this berth, in order: version n is the n-th."""
+    folder = files("berth.store") / "migrations" / "sqlite"
+    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda e: e.name)
+    return [
+        Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text(encoding="utf-8"))
+        for entry in found
+    ]
+
+
+def bring_up_to_date(db: sqlite3.Connection, migrate: Migrate, known: list[Migration]) -> None:
+    """Apply what is missing (`auto`), or refuse a schema that lacks something (`off`).
+
+    Raises StoreRefused for a file that is somebody else's, newer, or changed; sqlite3.Error.
+    """
+    applied = _applied(db)
+    if applied and max(applied) > len(known):
+        raise StoreRefused(
+            f"it was written by a newer berth (schema {max(applied)}; this one knows {len(known)}): "
+            "use that version or a later one"
+        )
+    for migration in known[: len(applied)]:
+        if applied.get(migration.version) != migration.checksum:
+            raise StoreRefused(
+                f"its schema is not this berth's (migration {migration.name} differs): "
+                "use the version that wrote it, or restore a backup"
+            )
+    missing = known[len(applied) :]
+    if missing and migrate == "off":
+        raise StoreRefused(
+            f"its schema is at {len(applied)} and must be at {len(known)}: "
+            "start once with --sql-migrate auto, after a backup"
+        )
+    for migration in missing:
+        _apply(db, migration)
+
+
+def _applied(db: sqlite3.Connection) -> dict[int, str]:
+    """The checksum of each migration that the file has had; none for a new file."""
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+    (application_id,) = db.execute("PRAGMA application_id").fetchone()
+    if application_id == _APPLICATION_ID and "berth_schema" in tables:
+        return dict(db.execute("SELECT version, checksum FROM berth_schema ORDER BY version"))
+    if "berth_leases" in tables:
+        raise StoreRefused(
+            "it was written by another implementation of the lease API, whose files cannot be taken over: "
+            "start with a new file while no lease is held"
+        )
+    if tables or application_id:
+        raise StoreRefused("it is the database of another application: give the path of a new file")
+    return {}
+
+
+def _apply(db: sqlite3.Connection, migration: Migration) -> None:
+    try:
+        db.executescript(f"BEGIN IMMEDIATE;\n{migration.sql}")
+        row = (migration.version, migration.name, migration.checksum)
+        db.execute("INSERT INTO berth_schema (version, name, checksum) VALUES (?, ?, ?)", row)
+        db.commit()
+    except BaseException:
+        db.rollback()
+        raise
