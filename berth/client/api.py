@@ -1,0 +1,225 @@
+"""The client of the lease API: one method a call, typed replies, one deadline each.
+
+Owns what each call sends. Promises that a reply it returns is the answer to what was asked, that a lease held
+by another is a reply and not an error, and that every error says whether the change can have been made. It
+does not keep a lease alive: who acquires also renews. Calls may run at the same time in many tasks.
+"""
+
+from collections.abc import AsyncIterator, Iterable
+from functools import partial
+from math import isfinite
+from pathlib import Path
+from random import Random
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from berth.client import believe
+from berth.client.answers import Reader, ResultT
+from berth.client.errors import Invalid, Misconfigured
+from berth.client.keys import api_key as given_key
+from berth.client.servers import Call, Servers
+from berth.client.urls import base_urls
+from berth.runtime.http import CaFileInvalid, HttpClient
+from berth.version import VERSION
+from berth.wire import routes
+from berth.wire.shapes import (
+    AcquireBody,
+    AcquireReply,
+    ForceReleaseBody,
+    ForceReleaseReply,
+    LeaseList,
+    LeaseObject,
+    ReleaseBody,
+    RenewBody,
+    Semantics,
+    VerifyBody,
+    VerifyReply,
+    VersionReply,
+    WhoamiReply,
+)
+
+
+class BerthClient:
+    """The lease API of one service. Open it with `async with`.
+
+    `servers` is one or more base URLs, in a text with commas or one by one; calls go to the one that answered
+    last and fail over to the others. The key is given as it is, or in a file that may be replaced at any
+    time. Besides the system's certificate authorities those in `ca_file` are trusted. `timeout_seconds`
+    bounds each call with all its tries. `rng` spreads the pauses between tries.
+
+    Raises Misconfigured when the arguments cannot be used. Every call raises ApiError when it is refused,
+    Unreachable when no server could do it, and OutcomeUnknown when it may or may not have been done.
+    """
+
+    def __init__(
+        self,
+        servers: str | Iterable[str],
+        *,
+        api_key: str | None = None,
+        api_key_file: str | Path | None = None,
+        ca_file: str | Path | None = None,
+        timeout_seconds: float = 10.0,
+        rng: Random | None = None,
+    ) -> None:
+        if not (isfinite(timeout_seconds) and timeout_seconds > 0):
+            raise Misconfigured(f"timeout_seconds must be a positive number, got {timeout_seconds}")
+        self._urls = base_urls(servers)
+        key = given_key(api_key, Path(api_key_file) if api_key_file is not None else None)
+        try:
+            ca_path = Path(ca_file) if ca_file is not None else None
+            self._channel = HttpClient(user_agent=f"berth/{VERSION}", ca_file=ca_path)
+        except CaFileInvalid as fault:
+            raise Misconfigured(str(fault)) from fault
+        self._servers = Servers(
+            self._urls, self._channel, key, timeout_seconds=timeout_seconds, rng=rng or Random()
+        )
+
+    def __repr__(self) -> str:
+        return f"BerthClient({','.join(self._urls)!r})"
+
+    async def __aenter__(self) -> Self:
+        await self._channel.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._channel.__aexit__(kind, error, trace)
+
+    async def acquire(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        holder: str,
+        ttl_seconds: int,
+        semantics: Semantics | None = None,
+        max_holders: int | None = None,
+        lock_delay_seconds: int | None = None,
+    ) -> AcquireReply:
+        """Takes the lease or, as its live holder, keeps it with its token.
+
+        `acquired` is false when it cannot be had now; `reason` and `holder` say why. Without `semantics` the
+        lease is at-most-once; `max_holders` goes with at-least-once, and without it there is no limit. After
+        an expiry the lease stays closed for `lock_delay_seconds`, 0 without it. The ttl counts from before
+        the call.
+        """
+        body = AcquireBody(
+            holder=holder,
+            ttl_seconds=_whole(ttl_seconds, "ttl_seconds"),
+            semantics=semantics,
+            max_holders=max_holders,
+            lock_delay_seconds=_whole(lock_delay_seconds, "lock_delay_seconds"),
+        )
+        read = partial(believe.grant, holder=holder)
+        return await self._call(routes.ACQUIRE, read, body, namespace=namespace, name=name)
+
+    async def renew(
+        self, namespace: str, name: str, *, holder: str, fencing_token: int, ttl_seconds: int
+    ) -> AcquireReply:
+        """Keeps the tenure for `ttl_seconds`, from before the call. `acquired` is false when it is lost."""
+        body = RenewBody(
+            holder=holder, fencing_token=fencing_token, ttl_seconds=_whole(ttl_seconds, "ttl_seconds")
+        )
+        read = partial(believe.grant, holder=holder, fencing_token=fencing_token)
+        return await self._call(routes.RENEW, read, body, namespace=namespace, name=name)
+
+    async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None:
+        """Gives the tenure up; a lease that is free already stays so. Conflict: another tenure is live."""
+        body = ReleaseBody(holder=holder, fencing_token=fencing_token)
+        await self._call(routes.RELEASE, believe.nothing, body, namespace=namespace, name=name)
+
+    async def verify(
+        self, namespace: str, name: str, *, fencing_token: int, holder: str | None = None
+    ) -> VerifyReply:
+        """Whether the token is current, and `holder`'s if one is given. Time passes after the reply."""
+        body = VerifyBody(fencing_token=fencing_token, holder=holder)
+        read = partial(believe.verified, fencing_token=fencing_token)
+        return await self._call(routes.VERIFY, read, body, namespace=namespace, name=name)
+
+    async def force_release(
+        self, namespace: str, name: str, *, fencing_token: int, reason: str
+    ) -> ForceReleaseReply:
+        """Ends the tenure under the token at once, for admins. The reply says how long it may still act."""
+        body = ForceReleaseBody(fencing_token=fencing_token, reason=reason)
+        read = partial(believe.forced, fencing_token=fencing_token)
+        return await self._call(routes.FORCE_RELEASE, read, body, namespace=namespace, name=name)
+
+    async def get_lease(self, namespace: str, name: str) -> LeaseObject:
+        """The lease as it stands. NotFound with code `not_found`: it was never used."""
+        read = partial(believe.lease, namespace=namespace, name=name)
+        return await self._call(routes.GET, read, namespace=namespace, name=name)
+
+    async def list_leases(self, namespace: str | None = None) -> AsyncIterator[LeaseObject]:
+        """Every lease of the namespace, or of all, free ones too, by namespace and name; page by page."""
+        page = await self.list_page(namespace)
+        while True:
+            for lease in page.items:
+                yield lease
+            if not page.continue_:
+                return
+            page = await self.list_page(namespace, after=page.continue_)
+
+    async def list_page(
+        self, namespace: str | None = None, *, limit: int | None = None, after: str | None = None
+    ) -> LeaseList:
+        """At most `limit` leases, 500 without it, after the page whose `continue_` is `after`."""
+        read = partial(believe.page, after=after)
+        asked = {"limit": limit, "continue": after}
+        query = {key: value for key, value in asked.items() if value is not None}
+        if namespace is None:
+            return await self._call(routes.LIST_ALL, read, query=query)
+        return await self._call(routes.LIST, read, query=query, namespace=namespace)
+
+    async def whoami(self) -> WhoamiReply:
+        """Whom the server takes this client for."""
+        return await self._call(routes.WHOAMI, believe.identity)
+
+    async def server_version(self) -> VersionReply:
+        """What the server runs."""
+        return await self._call(routes.VERSION, believe.version)
+
+    async def ping(self) -> None:
+        """Returns when a server is alive. It says nothing of its store."""
+        await self._call(routes.HEALTHZ, believe.alive)
+
+    async def _call(
+        self,
+        operation: routes.Operation,
+        read: Reader[ResultT],
+        body: msgspec.Struct | None = None,
+        *,
+        query: dict[str, str | int] | None = None,
+        **segments: str,
+    ) -> ResultT:
+        target = operation.path.format(**{key: _segment(text) for key, text in segments.items()})
+        if query:
+            target += "?" + urlencode(query)
+        return await self._servers.ask(Call(operation, target, read, None if body is None else _json(body)))
+
+
+def _whole(seconds: int | None, what: str) -> int | None:
+    # A ttl that was cut to whole seconds would end before its holder thinks.
+    if seconds is not None and type(seconds) is not int:
+        raise TypeError(f"{what} is whole seconds, an int; got {seconds!r}")
+    return seconds
+
+
+def _segment(text: str) -> str:
+    """One segment of a path, which the server sees as it was given; dots alone would be resolved away."""
+    if not text.strip("."):
+        return "%2E" * len(text)
+    return quote(text, safe="", errors="surrogatepass")
+
+
+def _json(body: msgspec.Struct) -> bytes:
+    """What is not given is not sent, so that an older server is not asked about what it does not know."""
+    given = {key: value for key, value in msgspec.to_builtins(body).items() if value is not None}
+    try:
+        return msgspec.json.encode(given)
+    except UnicodeEncodeError as fault:
+        text = "the request holds text that is no valid Unicode (a lone surrogate)"
+        raise Invalid(text, status=400, code="invalid_body") from fault

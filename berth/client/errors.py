@@ -1,0 +1,63 @@
+"""Errors: every way a call can fail, told apart by what the caller should do next.
+
+A lease that somebody else holds is no error, and neither is a lost renewal: both are replies with `acquired`
+false.
+"""
+
+
+class BerthError(Exception):
+    """The root of everything that the client raises on purpose; the text is for people."""
+
+
+class Misconfigured(BerthError):
+    """The client cannot be made from these arguments. Correct what the text names; no server was asked."""
+
+
+class ApiError(BerthError):
+    """A server refused, and nothing was changed. Look at `code`; the same call will be refused again, unless
+    `retry_after_seconds` says when it may not be.
+    """
+
+    def __init__(
+        self,
+        text: str,
+        *,
+        status: int,
+        code: str,
+        request_id: str = "",
+        retry_after_seconds: float | None = None,
+    ) -> None:
+        super().__init__(text)
+        self.text = text
+        self.status = status
+        self.code = code
+        """For programs; empty when the server gave none."""
+        self.request_id = request_id
+        """What the server's log knows the call by; empty when it gave none."""
+        self.retry_after_seconds = retry_after_seconds
+
+
+class Invalid(ApiError):
+    """400 or 413: no server will accept these arguments. Correct them."""
+
+
+class NotAllowed(ApiError):
+    """401 or 403: the key is not known, or may not do this. Use another key, holder or namespace."""
+
+
+class NotFound(ApiError):
+    """404: there is no such thing; with code `not_found`, a lease that was never used."""
+
+
+class Conflict(ApiError):
+    """409: the lease stands otherwise than the call supposed. Read it, then decide anew."""
+
+
+class Unreachable(BerthError):
+    """No server could do it, and nothing was changed. Call again later."""
+
+
+class OutcomeUnknown(BerthError):
+    """The change may have been made, or may yet be. Count neither on it nor on its absence: a holder keeps
+    its old deadline. Read the lease; acquire, renew and release may be called again with the same arguments.
+    """

@@ -1,0 +1,119 @@
+"""Servers: one call, tried over several base URLs within one deadline.
+
+Owns which server is asked next, when, and for how long. Promises bounded tries, each server its share of the
+time, and a pause between rounds over the servers. What the tries amount to is not decided here.
+"""
+
+from dataclasses import dataclass
+from random import Random
+from typing import Generic
+
+import trio
+
+from berth.client.answers import Answer, Done, NotDone, Reader, Refused, ResultT, Unclear, judged
+from berth.client.keys import ApiKey
+from berth.client.tries import Tries
+from berth.config import Secret
+from berth.runtime import http
+from berth.runtime.retry import backoff_seconds
+from berth.wire.routes import Operation
+
+ROUNDS = 4
+"""How often each server is asked at most."""
+
+FIRST_PAUSE_SECONDS = 0.1
+PAUSE_MAX_SECONDS = 1.0
+RETRY_AFTER_MAX_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Call(Generic[ResultT]):
+    """One operation with everything that it sends, and the reader of its reply."""
+
+    operation: Operation
+    target: str
+    read: Reader[ResultT]
+    body: bytes | None = None
+
+
+class Servers:
+    """The servers of one service, the one that answered last first."""
+
+    def __init__(
+        self,
+        urls: tuple[str, ...],
+        channel: http.HttpClient,
+        key: ApiKey | None,
+        *,
+        timeout_seconds: float,
+        rng: Random,
+    ) -> None:
+        self._urls = urls
+        self._channel = channel
+        self._key = key
+        self._timeout_seconds = timeout_seconds
+        self._rng = rng
+        self._first = 0
+
+    async def ask(self, call: Call[ResultT]) -> ResultT:
+        """The believed reply. Raises ApiError, Unreachable or OutcomeUnknown, within the deadline."""
+        deadline = trio.current_time() + self._timeout_seconds
+        tries = Tries(call.operation)
+        pauses = backoff_seconds(self._rng, first_seconds=FIRST_PAUSE_SECONDS, cap_seconds=PAUSE_MAX_SECONDS)
+        for rounds_left in reversed(range(ROUNDS)):
+            done = await self._round(call, tries, deadline)
+            if done is not None:
+                return done.value
+            asked_seconds = min(tries.asked_pause_seconds(), RETRY_AFTER_MAX_SECONDS)
+            pause_seconds = max(next(pauses), asked_seconds)
+            if not rounds_left or trio.current_time() + pause_seconds >= deadline:
+                break
+            await trio.sleep(pause_seconds)
+        raise tries.fault()
+
+    async def _round(self, call: Call[ResultT], tries: Tries, deadline: float) -> Done[ResultT] | None:
+        """Asks each server once, until one does it; a silent one takes no more than its share of the time."""
+        tries.begin_round()
+        count = len(self._urls)
+        order = [(self._first + offset) % count for offset in range(count)]
+        for asked, place in enumerate(order):
+            now = trio.current_time()
+            if asked and now >= deadline:
+                return None
+            answer = await self._try(call, self._urls[place], now + (deadline - now) / (count - asked))
+            if isinstance(answer, Done | Refused):
+                self._first = place
+            if isinstance(answer, Done):
+                return answer
+            tries.note(self._urls[place], answer)
+        return None
+
+    async def _try(self, call: Call[ResultT], url: str, until: float) -> Answer[ResultT]:
+        """One server's answer. It is asked once more after a 401, if the key file has another key by now."""
+        key = self._key.current() if self._key else None
+        try:
+            reply = await self._send(call, url, key, until)
+            if reply.status == 401 and self._key:
+                newest = self._key.read_again()
+                if newest != key:
+                    reply = await self._send(call, url, newest, until)
+        except http.NotSent as fault:
+            return NotDone(str(fault))
+        except http.OutcomeUnknown as fault:
+            return Unclear(str(fault))
+        return judged(reply, status=call.operation.status, read=call.read, origin=url)
+
+    async def _send(self, call: Call[ResultT], url: str, key: Secret | None, until: float) -> http.Reply:
+        headers: dict[str, str] = {}
+        if key is not None:
+            headers["authorization"] = f"Bearer {key.reveal()}"
+        if call.body is not None:
+            headers["content-type"] = "application/json"
+        left_seconds = until - trio.current_time()
+        return await self._channel.request(
+            call.operation.method,
+            url + call.target,
+            headers=headers,
+            body=call.body,
+            timeout_seconds=max(0.0, round(left_seconds, 2)),  # it is told to people
+        )
