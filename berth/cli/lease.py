@@ -9,16 +9,6 @@ from berth.cli.client_options import ClientOptions, DataOptions
 from berth.cli.options import OptionsCommand, OptionsGroup
 from berth.config import Duration, Opt
 
-_SUMMARIES = {
-    "list": "List leases, free ones included.",
-    "get": "Show one lease.",
-    "acquire": "Take a lease, or keep it when you hold it already. Exits with 3 when another holds it.",
-    "renew": "Keep a lease that you hold. Exits with 3 when it is lost.",
-    "release": "Give up a lease that you hold. Exits with 3 when another holds it.",
-    "verify": "Ask whether a fencing token is current. Exits with 3 when it is not.",
-    "force-release": "End another's tenure at once, though its holder may still act for a while.",
-}
-
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseDataOptions:
@@ -97,14 +87,9 @@ class ForceReleaseOptions(ClientOptions, DataOptions):
     yes: Annotated[bool, Opt("Do it; without this it only says what it would do", flag_only=True)] = False
 
 
-def _command(name: str, cls: type, *, on_lease: bool = True) -> click.Command:
-    return OptionsCommand(
-        name,
-        cls,
-        f"berth.cli.lease_calls:{name.replace('-', '_')}",
-        arguments=[click.Argument(["name"])] if on_lease else [],
-        summary=_SUMMARIES[name],
-    )
+def _command(name: str, cls: type, run: str, summary: str, *, on_lease: bool = True) -> click.Command:
+    arguments = [click.Argument(["name"])] if on_lease else []
+    return OptionsCommand(name, cls, f"berth.cli.lease_calls:{run}", arguments=arguments, summary=summary)
 
 
 lease = OptionsGroup(
@@ -112,12 +97,32 @@ lease = OptionsGroup(
     ClientOptions,
     summary="List, acquire, renew, release and verify leases.",
     commands=[
-        _command("list", ListOptions, on_lease=False),
-        _command("get", GetOptions),
-        _command("acquire", AcquireOptions),
-        _command("renew", RenewOptions),
-        _command("release", ReleaseOptions),
-        _command("verify", VerifyOptions),
-        _command("force-release", ForceReleaseOptions),
+        _command("list", ListOptions, "list_leases", "List leases, free ones included.", on_lease=False),
+        _command("get", GetOptions, "get", "Show one lease."),
+        _command(
+            "acquire",
+            AcquireOptions,
+            "acquire",
+            "Take a lease, or keep it when you hold it. Exits with 3 when another holds it.",
+        ),
+        _command("renew", RenewOptions, "renew", "Keep a lease that you hold. Exits with 3 when it is lost."),
+        _command(
+            "release",
+            ReleaseOptions,
+            "release",
+            "Give up a lease that you hold. Exits with 3 when you do not hold it.",
+        ),
+        _command(
+            "verify",
+            VerifyOptions,
+            "verify",
+            "Ask whether a fencing token is current. Exits with 3 when it is not.",
+        ),
+        _command(
+            "force-release",
+            ForceReleaseOptions,
+            "force_release",
+            "End another's tenure at once. Its holder may still act for a while.",
+        ),
     ],
 )

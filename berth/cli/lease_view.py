@@ -69,12 +69,12 @@ def _state(lease: LeaseObject) -> str:
 
 
 def _holder(lease: LeaseObject) -> str:
-    others = len(lease.holders or ()) - 1
+    others = len(lease.holders) - 1
     return f"{lease.holder} +{others}" if others > 0 else lease.holder
 
 
 def _holders(lease: LeaseObject) -> str:
-    held = str(len(lease.holders or ()))
+    held = str(len(lease.holders))
     return held if lease.max_holders is UNSET else f"{held}/{lease.max_holders}"
 
 
@@ -93,16 +93,12 @@ def _held_for(lease: LeaseObject) -> str:
     return span(whole.total_seconds() - lease.remaining_seconds)
 
 
-def _token(lease: LeaseObject) -> str:
-    return "" if lease.fencing_token is UNSET else str(lease.fencing_token)
-
-
 _NAMESPACE: tuple[Column, ...] = (("NAMESPACE", lambda lease: lease.namespace),)
 _TABLE: tuple[Column, ...] = (
     ("NAME", lambda lease: lease.name),
     ("STATE", _state),
     ("HOLDER", _holder),
-    ("TOKEN", _token),
+    ("TOKEN", lambda lease: str(lease.fencing_token)),
     ("EXPIRES IN", _expires_in),
     ("HELD FOR", _held_for),
 )

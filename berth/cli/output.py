@@ -1,10 +1,11 @@
-"""Data on stdout, in the form that was asked for.
+"""Data on stdout, in the form that was asked for; talk on stderr.
 
 `json` and `yaml` are the objects of the wire, for programs; tables are for people and may change. What came
 from a server cannot drive the terminal: whatever is not a plain character is printed as an escape.
 """
 
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -57,3 +58,8 @@ def span(seconds: float) -> str:
             whole, rest = divmod(left, unit_seconds)
             return f"{whole}{unit}{rest // smaller_seconds:02d}{smaller}"
     return f"{left}s"
+
+
+def talk(text: str) -> None:
+    """A line for people, on stderr, where it is not taken for data."""
+    print(text, file=sys.stderr)
