@@ -126,7 +126,7 @@ def connect(path: Path) -> sqlite3.Connection:
 
 def advice(error: Exception) -> str:
     """What is wrong with the database, and what to do about it."""
-    code = getattr(error, "sqlite_errorcode", None)
+    code = getattr(error.__cause__ or error, "sqlite_errorcode", None)
     # Extended codes hold the primary one in their lowest byte.
     meaning = _ADVICE.get(code & 0xFF) if code is not None else None
     return f"{meaning} ({error})" if meaning else str(error)

@@ -10,11 +10,6 @@ from tests.store.conformance import SECOND, StoreConformance, held, must_win, re
 
 
 @pytest.fixture
-def clock() -> ManualClock:
-    return ManualClock(boot_us=123_456, wall_us=1_700_000_000_000_000)
-
-
-@pytest.fixture
 def store(clock: ManualClock) -> MemoryStore:
     return MemoryStore(clock)
 
