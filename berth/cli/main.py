@@ -36,6 +36,7 @@ class Entry:
 
 
 COMMANDS = (
+    Entry("dev", "Serve the lease API here, for trying things out", "berth.cli.dev:dev"),
     Entry("lease", "List, acquire, renew, release and verify leases", "berth.cli.lease:lease"),
     Entry("whoami", "Show who the server takes you for", "berth.cli.whoami:whoami"),
     Entry("version", "Show what this build is", "berth.cli.version:version"),

@@ -1,0 +1,42 @@
+"""`berth dev`: the API server for trying things out, without a flag."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from berth.cli.options import OptionsCommand
+from berth.config import Opt
+from berth.config.common import LogOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class DevOptions(LogOptions):
+    listen_addr: Annotated[str, Opt("Address to serve the lease API on", metavar="ADDR")] = "127.0.0.1:8443"
+    metrics_addr: Annotated[str, Opt("Address to serve metrics on; none unless given", metavar="ADDR")] = ""
+    data_dir: Annotated[
+        Path | None,
+        Opt("Where leases, certificates and the key are kept (berth/dev in the user's data directory)"),
+    ] = None
+    ephemeral: Annotated[bool, Opt("Keep everything in memory and in a directory that goes with it")] = False
+    log_level: Annotated[
+        Literal["debug", "info", "warn", "warning", "error"],
+        Opt("Least severe level that is logged", metavar="LEVEL", fold_case=True),
+    ] = "error"
+    log_format: Annotated[
+        Literal["json", "text"], Opt("Form of the log's lines", metavar="FORMAT", fold_case=True)
+    ] = "text"
+
+    def problems(self) -> list[str]:
+        if self.ephemeral and self.data_dir:
+            return ["--ephemeral and --data-dir exclude each other"]
+        return []
+
+
+dev = OptionsCommand(
+    "dev",
+    DevOptions,
+    "berth.cli.dev_server:run",
+    scope="dev",
+    summary="Serve the lease API on this machine for trying things out: makes its certificate and its key, "
+    "and prints how to use them.",
+)
