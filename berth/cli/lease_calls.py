@@ -4,6 +4,7 @@ Replies are data for stdout; why a condition is not met is talk for stderr.
 """
 
 from functools import partial
+from math import ceil
 
 from berth.cli.connect import call, holder_of
 from berth.cli.exit_codes import ExitCode, Failure
@@ -16,11 +17,13 @@ from berth.cli.lease import (
     RenewOptions,
     VerifyOptions,
 )
-from berth.cli.lease_view import show_grant, show_leases, show_record
+from berth.cli.lease_view import show_forced, show_grant, show_leases, show_record
 from berth.cli.output import printable, span, talk
 from berth.cli.whoami import WhoamiOptions
 from berth.client import BerthClient
-from berth.wire.shapes import AcquireReply, HolderObject, LeaseList, LeaseObject
+from berth.wire.shapes import AcquireReply, HolderObject, LeaseList, LeaseObject, VerifyReply
+
+PAGE_ITEMS = 1000
 
 
 def list_leases(options: ListOptions) -> None:
@@ -34,10 +37,10 @@ def list_leases(options: ListOptions) -> None:
 
 async def _all_pages(client: BerthClient, namespace: str | None) -> LeaseList:
     """The list as one page, with the first one's revision: a watch from there misses nothing."""
-    page = first = await client.list_page(namespace)
+    page = first = await client.list_page(namespace, limit=PAGE_ITEMS)
     items = [*page.items]
     while page.continue_:
-        page = await client.list_page(namespace, after=page.continue_)
+        page = await client.list_page(namespace, limit=PAGE_ITEMS, after=page.continue_)
         items += page.items
     return LeaseList(items, first.revision)
 
@@ -65,14 +68,14 @@ def acquire(options: AcquireOptions, name: str) -> None:
 
 
 def _why_not(reply: AcquireReply) -> str:
-    closed = f" for another {span(reply.available_after_seconds or 0)}"
+    closed = f" for another {_wait(reply.available_after_seconds or 0)}"
     match reply.reason:
         case "lock_delay":
             return f"its last holder was lost, and the lease stays closed{closed}"
         case "quarantine":
             return f"the server has restarted and grants nothing{closed}"
         case _:
-            for_another = f" for another {span(reply.remaining_seconds)}" if reply.remaining_seconds else ""
+            for_another = f" for another {_wait(reply.remaining_seconds)}" if reply.remaining_seconds else ""
             return f"held by {printable(reply.holder)} (token {reply.fencing_token}){for_another}"
 
 
@@ -122,7 +125,14 @@ def _standing(lease: LeaseObject) -> str:
 
 
 def _tenure(tenure: HolderObject) -> str:
-    return f"{printable(tenure.holder)} (token {tenure.fencing_token}, {span(tenure.remaining_seconds)} left)"
+    return (
+        f"{printable(tenure.holder)} (token {tenure.fencing_token}, {_wait(tenure.remaining_seconds)} left)"
+    )
+
+
+def _wait(seconds: float) -> str:
+    """Rounded up: after that time it is over."""
+    return span(ceil(seconds))
 
 
 def verify(options: VerifyOptions, name: str) -> None:
@@ -134,10 +144,15 @@ def verify(options: VerifyOptions, name: str) -> None:
     )
     show_record(reply, options.output)
     if not reply.current:
-        raise Failure(
-            f"token {options.token} is not current; the highest issued is {reply.fencing_token}",
-            ExitCode.NOT_MET,
+        raise Failure(_why_not_current(options, reply), ExitCode.NOT_MET)
+
+
+def _why_not_current(options: VerifyOptions, reply: VerifyReply) -> str:
+    if options.token == reply.fencing_token:
+        return f"token {options.token} is not current" + (
+            f" for {options.holder}" if options.holder else ": the lease is free"
         )
+    return f"token {options.token} is not current; the highest issued is {reply.fencing_token}"
 
 
 def force_release(options: ForceReleaseOptions, name: str) -> None:
@@ -155,11 +170,9 @@ def force_release(options: ForceReleaseOptions, name: str) -> None:
             options.namespace, name, fencing_token=tenure.fencing_token, reason=options.reason
         ),
     )
-    show_record(reply, options.output)
-    talk(
-        f"released {key} from {printable(reply.released.holder)} (token {reply.released.fencing_token}),"
-        f" who may still act on it for {span(reply.may_act_for_seconds)}"
-    )
+    show_forced(name, reply, options.output)
+    may_act = _wait(reply.may_act_for_seconds)
+    talk(f"released {key}; {printable(reply.released.holder)} may still act on it for {may_act}")
 
 
 async def _tenure_to_end(client: BerthClient, options: ForceReleaseOptions, name: str) -> HolderObject:

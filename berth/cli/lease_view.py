@@ -2,13 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from math import ceil
 from typing import Literal
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from berth.cli.output import Form, print_data, print_record, print_table, span
-from berth.wire.shapes import AcquireReply, LeaseObject
+from berth.wire.shapes import AcquireReply, ForceReleaseReply, LeaseObject
 
 Column = tuple[str, Callable[[LeaseObject], str]]
 
@@ -56,6 +57,17 @@ def show_grant(name: str, reply: AcquireReply, form: Form) -> None:
                     "SESSION": reply.session,
                 }
             print_table(list(cells), [list(cells.values())])
+
+
+def show_forced(name: str, reply: ForceReleaseReply, form: Literal["table", "json", "yaml"]) -> None:
+    """Whose tenure was ended. How long it may act is rounded up: who waits that long is safe."""
+    if form == "table":
+        ended = reply.released
+        may_act = span(ceil(reply.may_act_for_seconds))
+        row = (name, ended.holder, str(ended.fencing_token), may_act)
+        print_table(("NAME", "HOLDER", "TOKEN", "MAY ACT FOR"), [row])
+    else:
+        print_data(msgspec.to_builtins(reply), form)
 
 
 def _yes_no(value: bool | UnsetType) -> str:

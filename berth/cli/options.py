@@ -202,6 +202,10 @@ class OptionsGroup(GoStyle, click.Group):
             context_settings=HELP_FLAGS,
         )
 
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """In the order of their declaration, the everyday ones first."""
+        return list(self.commands)
+
 
 def _config_option(scope: str) -> click.Option:
     return click.Option(

@@ -38,7 +38,8 @@ def print_record(record: Mapping[str, object], form: Literal["table", "json", "y
         return
     width = max(map(len, record)) + 1
     for key, value in record.items():
-        print(f"{key + ':':<{width}} {printable(str(value))}")
+        text = str(value).lower() if isinstance(value, bool) else str(value)
+        print(f"{key + ':':<{width}} {printable(text)}".rstrip())
 
 
 def printable(text: str) -> str:

@@ -51,6 +51,8 @@ def _type_text(option: Option) -> str:
 
 
 def _notes(option: Option, scope: str) -> Iterator[str]:
+    if option.opt.metavar and option.kind.choices:
+        yield ", ".join(option.kind.choices)
     if option.kind.repeated:
         yield "repeatable"
     if not option.opt.flag_only:

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from berth.cli.main import COMMANDS
+from berth.cli.roles import ROLES
 from tests.cli.conftest import Berth, python
 
 # Does what the shell does at TAB: fills COMP_WORDS, calls the registered function, shows what it found.
@@ -32,13 +34,15 @@ def path_with_berth(tmp_path: Path) -> str:
     ("words", "found"),
     [
         (["berth", "ver"], ["version"]),
-        (["berth", ""], ["apiserver", "lease", "whoami", "version", "completion"]),
+        (["berth", ""], [entry.name for entry in (*ROLES, *COMMANDS)]),
         (["berth", "completion", ""], ["bash", "zsh", "fish"]),
         (["berth", "version", "--"], ["--output", "--help"]),
         (["berth", "version", "--output", ""], ["table", "json", "yaml"]),
         (["berth", "version", "-o", "j"], ["json"]),
         (["berth", "-api-key", "k", "ver"], ["version"]),
         (["berth", "--api-ke"], ["--api-key", "--api-key-file"]),
+        (["berth", "lease", "re"], ["renew", "release"]),
+        (["berth", "lease", "acquire", "--semantics", ""], ["at-most-once", "at-least-once"]),
     ],
 )
 def test_bash_completes(path_with_berth: str, words: list[str], found: list[str]):

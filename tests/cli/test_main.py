@@ -16,7 +16,9 @@ from tests.cli.conftest import Berth, python
 SLOW = ("trio", "httpx", "msgspec", "quart", "quart_trio", "hypercorn", "cryptography", "yaml", "structlog")
 
 
-@pytest.mark.parametrize("args", [["version"], ["--help"], ["completion", "bash"], ["lesae"]])
+@pytest.mark.parametrize(
+    "args", [["version"], ["--help"], ["completion", "bash"], ["lesae"], ["lease", "acquire", "--help"]]
+)
 def test_only_the_chosen_command_is_imported(args: list[str]):
     result = python("-X", "importtime", "-m", "berth", *args, **os.environ)
     imported = set(re.findall(r"\|\s+([\w.]+)$", result.stderr, re.MULTILINE))
