@@ -28,7 +28,7 @@ from berth.store.sqlite_schema import Migrate, bring_up_to_date, known_migration
 from berth.store.sqlite_time import FileTime
 
 CALL_SECONDS = 5.0
-"""How long a call may wait for the one before it, and how long it may then take."""
+"""How long a call waits for its turn, and then for each answer from the driver's thread."""
 
 SAVE_SECONDS = 10.0
 """How often the time is written down: by so much a lease may outlive a crash of the machine."""
@@ -143,9 +143,9 @@ class SqliteStore:
     async def _sound_driver(self) -> Driver:
         if self._driver.busy:
             raise StoreFault(f"{self._path} has not answered an earlier call yet", outcome_known=True)
-        if self._driver.failed:
-            failed, self._driver = self._driver, Driver(self._path)
-            await self._run(failed.end, outcome_known=True)
+        if not self._driver.sound:
+            unsound, self._driver = self._driver, Driver(self._path)
+            await self._run(unsound.end, outcome_known=True)
             await self._run(self._driver.open, outcome_known=True)
         return self._driver
 

@@ -22,14 +22,18 @@ class Driver(aiosqlite.Connection):
 
     The driver's own calls are one hop to the thread for each statement; `run` is one for a transaction.
 
-    `busy`: the thread works, whether or not anybody waits for it. `failed`: the connection was never made, or
-    the last function on it raised.
+    `busy`: the thread works, whether or not anybody waits for it.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(lambda: self._watched(partial(connect, path)), iter_chunk_size=64)
         self.busy = False
-        self.failed = True
+        self._failed = False
+
+    @property
+    def sound(self) -> bool:
+        """Whether the connection was made, and the last function on it did not raise."""
+        return self._connection is not None and not self._failed
 
     async def open(self) -> None:
         self.busy = True
@@ -49,10 +53,10 @@ class Driver(aiosqlite.Connection):
 
     def _watched(self, fn: Callable[[], T]) -> T:
         """Run `fn`, on the thread."""
-        self.failed = True
         try:
-            result = fn()
-            self.failed = False
-            return result
+            return fn()
+        except BaseException:
+            self._failed = True
+            raise
         finally:
             self.busy = False

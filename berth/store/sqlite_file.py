@@ -64,10 +64,12 @@ def locked(path: Path) -> Generator[None]:
     The lock is the kernel's, on `PATH.lock`: it ends with the process, and the lock file may stay.
     Raises StoreRefused.
     """
-    if path.is_dir():
+    if os.path.isdir(path):
         raise StoreRefused(f"{path} is a directory: give the path of a database file in it")
-    if not path.parent.is_dir():
-        raise StoreRefused(f"the directory {path.parent} does not exist: create it, owned by berth's user")
+    if not os.path.isdir(path.parent):
+        raise StoreRefused(
+            f"the directory {path.parent} does not exist or may not be entered: create it for berth's user"
+        )
     if (kind := network_file_system(path.parent, _MOUNTS)) is not None:
         raise StoreRefused(
             f"{path} is on a network file system ({kind}), where SQLite's locks do not hold: use a local disk"

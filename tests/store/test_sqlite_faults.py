@@ -15,6 +15,7 @@ from berth.runtime.clock import ManualClock, SystemClock
 from berth.store import sqlite
 from berth.store.api import StoreFault, StoreRefused
 from berth.store.sqlite import SqliteStore, open_sqlite
+from berth.store.sqlite_file import connect
 from tests.store.conformance import KEY, held, many_keys, must_win, read_one, stored_keys
 from tests.store.crashing import LEASES, key_of
 
@@ -56,8 +57,9 @@ async def test_a_full_disk_refuses_writes_until_there_is_room(small_disk: Path, 
         await must_win(store, held())
         ballast = small_disk / "ballast"
         fill(ballast)
-        with pytest.raises(StoreFault, match="its disk is full: make room"):
+        with pytest.raises(StoreFault, match="its disk is full: make room") as caught:
             await write_new_leases(store)
+        assert not caught.value.outcome_known  # it is the commit that fails
         assert (await read_one(store)).record is not None
         ballast.unlink()
         await store.ping()
@@ -147,6 +149,30 @@ async def test_a_call_that_hangs_is_given_up_and_the_next_does_not_queue(
         assert observed.record is not None
         assert observed.record.version == 2
         await must_win(store, held(version=3), held(Key("default", "b")))
+
+
+async def test_an_opening_that_hangs_is_given_up_and_made_good(
+    path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
+):
+    free = threading.Event()
+
+    def stuck(path: Path) -> sqlite3.Connection:
+        free.wait(10)
+        return connect(path)
+
+    monkeypatch.setattr("berth.store.sqlite_driver.connect", stuck)
+    async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
+        monkeypatch.setattr(sqlite, "CALL_SECONDS", 0.05)
+        with pytest.raises(StoreFault, match="no answer within") as caught:
+            await store.write([held()])
+        assert caught.value.outcome_known
+        with pytest.raises(StoreFault, match="has not answered an earlier call yet"):
+            await store.read([KEY])
+        monkeypatch.setattr(sqlite, "CALL_SECONDS", 5)
+        free.set()
+        with trio.fail_after(5):
+            await until_answered(store)
+        await must_win(store, held())
 
 
 async def until_answered(store: SqliteStore) -> None:

@@ -79,7 +79,9 @@ def test_a_directory_is_refused(tmp_path: Path):
 
 
 def test_a_missing_directory_is_refused(tmp_path: Path):
-    assert f"the directory {tmp_path}/no does not exist: create it" in refusal(tmp_path / "no" / "x.db")
+    assert f"the directory {tmp_path}/no does not exist or may not be entered: create it" in refusal(
+        tmp_path / "no" / "x.db"
+    )
 
 
 def test_an_unwritable_directory_is_refused(unwritable: Path):
