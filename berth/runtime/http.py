@@ -106,15 +106,22 @@ class HttpClient:
 
     async def _exchange(self, request: httpx.Request, max_body_bytes: int) -> Reply:
         response = await self._client.send(request, stream=True)
+        body = bytearray()
         try:
-            body = bytearray()
             async for chunk in response.aiter_raw():
                 body += chunk
                 if len(body) > max_body_bytes:
-                    origin = _origin(str(request.url))
-                    raise OutcomeUnknown(f"{origin} sent a body of more than {max_body_bytes} bytes")
+                    # Not left by an exception: abandoned, httpx's nested generators are never closed. Closed
+                    # underneath, they end by themselves.
+                    await response.aclose()
+        except httpx.TransportError:
+            if len(body) <= max_body_bytes:
+                raise
         finally:
             await response.aclose()
+        if len(body) > max_body_bytes:
+            origin = _origin(str(request.url))
+            raise OutcomeUnknown(f"{origin} sent a body of more than {max_body_bytes} bytes")
         return Reply(response.status_code, dict(response.headers), bytes(body))
 
 
@@ -136,12 +143,24 @@ def _fault(sent: bool, text: str) -> HttpFault:
 
 
 def _explain(url: str, fault: httpx.TransportError, *, sent: bool) -> str:
-    reason = str(fault) or type(fault).__name__
+    cause = _innermost(fault)
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return f"the certificate of {_origin(url)} is not trusted: {cause.verify_message}"
+    reason = (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(fault).__name__
     if sent:
         return f"the connection to {_origin(url)} broke before the whole reply was here: {reason}"
-    if "CERTIFICATE_VERIFY_FAILED" in reason:
-        return f"the certificate of {_origin(url)} is not trusted: {reason}"
     return f"cannot connect to {_origin(url)}: {reason}"
+
+
+def _innermost(fault: BaseException) -> BaseException:
+    """What was wrong at first: httpx wraps httpcore's wrapping of Trio's, one for each address tried."""
+    while inner := (fault.exceptions[0] if isinstance(fault, BaseExceptionGroup) else _cause(fault)):
+        fault = inner
+    return fault
+
+
+def _cause(fault: BaseException) -> BaseException | None:
+    return fault.__cause__ or fault.__context__
 
 
 def _origin(url: str) -> str:

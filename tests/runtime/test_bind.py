@@ -52,7 +52,7 @@ async def test_a_name_that_does_not_resolve_says_so() -> None:
         async def getaddrinfo(self, *args: Any, **options: Any) -> Any:
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-        async def getnameinfo(self, *args: Any) -> Any:
+        async def getnameinfo(self, sockaddr: Any, flags: int) -> Any:
             raise NotImplementedError
 
     trio.socket.set_custom_hostname_resolver(NoNames())

@@ -6,6 +6,7 @@ import ssl
 import pytest
 import trio
 import trustme
+from quart import request
 from quart_trio import QuartTrio
 
 from berth.runtime.asgi import BodyFault, Receive, Scope, Send, read_body
@@ -538,9 +539,7 @@ async def test_quart_trio_runs_on_it(start_server: StartServer, dial: Dial) -> N
 
     @app.post("/upper")
     async def upper() -> bytes:
-        from quart import request
-
-        return (await request.get_data()).upper()
+        return (await request.get_data(as_text=False)).upper()
 
     stream = await dial(await start_server(app))
     for _ in range(2):

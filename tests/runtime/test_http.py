@@ -1,0 +1,155 @@
+"""The client against our own server, and against sockets that misbehave."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+import trustme
+
+from berth.runtime.asgi import Receive, Scope, Send, read_body
+from berth.runtime.http import CaFileInvalid, HttpClient, NotSent, OutcomeUnknown
+from berth.runtime.tls import ServerTls
+from tests.runtime.conftest import StartServer
+
+SECONDS = 5.0
+
+
+async def mirror(scope: Scope, receive: Receive, send: Send) -> None:
+    """Tells what it was sent; /moved redirects, /big answers with 10,000 bytes."""
+    body = await read_body(scope, receive, limit_bytes=1000, deadline_seconds=5)
+    headers = dict(scope["headers"])
+    text = b"%s %s %s %s" % (scope["method"].encode(), scope["raw_path"], headers[b"user-agent"], body)
+    content = b"x" * 10_000 if scope["path"] == "/big" else text
+    status = 302 if scope["path"] == "/moved" else 200
+    reply = [(b"location", b"/elsewhere"), (b"content-length", str(len(content)).encode())]
+    await send({"type": "http.response.start", "status": status, "headers": reply})
+    await send({"type": "http.response.body", "body": content})
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[HttpClient]:
+    async with HttpClient(user_agent="berth-test") as opened:
+        yield opened
+
+
+Peer = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+@pytest.fixture
+def start_peer(nursery: trio.Nursery) -> Callable[[Peer], Awaitable[str]]:
+    async def start(peer: Peer) -> str:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(partial(trio.serve_listeners, peer, [listener]))
+        return f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+
+    return start
+
+
+async def test_a_request_and_its_reply(client: HttpClient, start_server: StartServer) -> None:
+    url = (await start_server(mirror)).addresses[0]
+    reply = await client.request("POST", f"{url}/a%2Fb", body=b"hi", timeout_seconds=SECONDS)
+    assert (reply.status, reply.body) == (200, b"POST /a%2Fb berth-test hi")
+    assert reply.headers["content-length"] == str(len(reply.body))
+
+
+async def test_a_redirect_is_an_answer(client: HttpClient, start_server: StartServer) -> None:
+    url = (await start_server(mirror)).addresses[0]
+    reply = await client.request("GET", f"{url}/moved", timeout_seconds=SECONDS)
+    assert (reply.status, reply.headers["location"]) == (302, "/elsewhere")
+
+
+async def test_a_reply_over_the_cap_is_not_taken(client: HttpClient, start_server: StartServer) -> None:
+    url = (await start_server(mirror)).addresses[0]
+    with pytest.raises(OutcomeUnknown, match="more than 9999 bytes"):
+        await client.request("GET", f"{url}/big", timeout_seconds=SECONDS, max_body_bytes=9999)
+    reply = await client.request("GET", f"{url}/big", timeout_seconds=SECONDS, max_body_bytes=10_000)
+    assert len(reply.body) == 10_000
+
+
+async def test_nobody_listening_is_not_sent(client: HttpClient) -> None:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    port = listener.socket.getsockname()[1]
+    await listener.aclose()
+    with pytest.raises(NotSent, match=f"cannot connect to http://127.0.0.1:{port}"):
+        await client.request("GET", f"http://127.0.0.1:{port}/secret?x=1", timeout_seconds=SECONDS)
+
+
+@pytest.mark.parametrize("url", ["ftp://a", "nonsense", "http://", "http://[::1"])
+async def test_what_is_no_address_is_not_sent(client: HttpClient, url: str) -> None:
+    with pytest.raises(NotSent, match="no http:// or https:// address"):
+        await client.request("GET", url, timeout_seconds=SECONDS)
+
+
+async def close_at_once(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+
+
+async def never_answer(stream: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
+async def stop_halfway(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf")
+
+
+async def dribble(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n")
+    while True:
+        await stream.send_all(b"x")
+        await trio.sleep(0.02)
+
+
+async def babble(stream: trio.SocketStream) -> None:
+    await stream.receive_some()
+    await stream.send_all(b"no HTTP at all\r\n\r\n")
+
+
+@pytest.mark.parametrize("peer", [close_at_once, never_answer, stop_halfway, dribble, babble])
+async def test_once_sent_no_failure_tells_the_outcome(
+    client: HttpClient, start_peer: Callable[[Peer], Awaitable[str]], peer: Peer
+) -> None:
+    url = await start_peer(peer)
+    with trio.fail_after(SECONDS), pytest.raises(OutcomeUnknown, match=url):
+        await client.request("POST", url, body=b"x", timeout_seconds=0.3)
+
+
+async def test_a_handshake_that_hangs_is_not_sent(
+    client: HttpClient, start_peer: Callable[[Peer], Awaitable[str]]
+) -> None:
+    url = (await start_peer(never_answer)).replace("http:", "https:")
+    with pytest.raises(NotSent, match=r"within 0\.2 s"):
+        await client.request("GET", url, timeout_seconds=0.2)
+
+
+async def test_a_ca_file_is_trusted_and_nothing_else_is(
+    client: HttpClient,
+    start_server: StartServer,
+    server_tls: ServerTls,
+    authority: trustme.CA,
+    tmp_path: Path,
+) -> None:
+    url = (await start_server(mirror, tls=server_tls)).addresses[0]
+    with pytest.raises(NotSent, match="is not trusted"):
+        await client.request("GET", url, timeout_seconds=SECONDS)
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    async with HttpClient(user_agent="berth-test", ca_file=ca_file) as trusting:
+        assert (await trusting.request("GET", url, timeout_seconds=SECONDS)).status == 200
+
+
+def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
+    missing, empty = tmp_path / "missing.pem", tmp_path / "empty.pem"
+    empty.write_text("nothing")
+    for path in (missing, empty):
+        with pytest.raises(CaFileInvalid, match=str(path)):
+            HttpClient(user_agent="x", ca_file=path)
+
+
+async def test_credentials_do_not_show_in_a_fault(client: HttpClient) -> None:
+    with pytest.raises(NotSent) as caught:
+        await client.request("GET", "http://user:hunter2@127.0.0.1:1/", timeout_seconds=SECONDS)
+    assert "hunter2" not in str(caught.value)
