@@ -76,7 +76,11 @@ def _why_not(reply: AcquireReply) -> str:
             return f"the server has restarted and grants nothing{closed}"
         case _:
             for_another = f" for another {_wait(reply.remaining_seconds)}" if reply.remaining_seconds else ""
-            return f"held by {printable(reply.holder)} (token {reply.fencing_token}){for_another}"
+            return _held_by(reply) + for_another
+
+
+def _held_by(reply: AcquireReply) -> str:
+    return f"held by {printable(reply.holder)} (token {reply.fencing_token})" if reply.holder else "free"
 
 
 def renew(options: RenewOptions, name: str) -> None:
@@ -93,8 +97,7 @@ def renew(options: RenewOptions, name: str) -> None:
     reply = call(options, ask)
     show_grant(name, reply, options.output)
     if not reply.acquired:
-        held = f"held by {printable(reply.holder)} (token {reply.fencing_token})" if reply.holder else "free"
-        raise Failure(f"lost: the lease is {held}", ExitCode.NOT_MET)
+        raise Failure(f"lost: the lease is {_held_by(reply)}", ExitCode.NOT_MET)
 
 
 def release(options: ReleaseOptions, name: str) -> None:
@@ -148,11 +151,9 @@ def verify(options: VerifyOptions, name: str) -> None:
 
 
 def _why_not_current(options: VerifyOptions, reply: VerifyReply) -> str:
-    if options.token == reply.fencing_token:
-        return f"token {options.token} is not current" + (
-            f" for {options.holder}" if options.holder else ": the lease is free"
-        )
-    return f"token {options.token} is not current; the highest issued is {reply.fencing_token}"
+    if options.token != reply.fencing_token:
+        return f"token {options.token} is not current; the highest issued is {reply.fencing_token}"
+    return f"token {options.token} is not current" + (f" for {options.holder}" if options.holder else "")
 
 
 def force_release(options: ForceReleaseOptions, name: str) -> None:

@@ -7,6 +7,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from io import TextIOWrapper
 
 import click
 from click.shell_completion import CompletionItem
@@ -113,4 +114,7 @@ def _told(message: str, code: ExitCode) -> ExitCode:
 
 def main() -> None:
     """Run the command that the process's arguments name, and exit with its code."""
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A terminal that cannot show a holder's name is no reason to fail.
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(run_line(LazyGroup(COMMANDS, ROLES), sys.argv[1:]))

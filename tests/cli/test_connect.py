@@ -1,9 +1,11 @@
 """What goes wrong between a client command and a server, told in words and by the exit code."""
 
+import os
+
 import pytest
 
 from berth.wire.problems import PROBLEMS
-from tests.cli.conftest import Berth
+from tests.cli.conftest import Berth, python
 from tests.cli.server import saying
 
 NEVER = "0001-01-01T00:00:00Z"
@@ -61,6 +63,16 @@ def test_what_the_server_says_cannot_drive_the_terminal(berth: Berth):
     assert result.code == 3
     assert "\x1b" not in result.out + result.err
     assert result.err == "error: not acquired: held by a\\x1b[2J (token 3)\n"
+
+
+def test_a_terminal_that_lacks_a_character():
+    held = {"acquired": False, "expiresAt": NEVER, "acquiredAt": NEVER, "holder": "zürich", "fencingToken": 3}
+    with saying(200, held) as url:
+        args = ("lease", "acquire", "x", "--holder", "h", "--api-server", url)
+        result = python("-m", "berth", *args, **os.environ, PYTHONIOENCODING="ascii")
+    assert result.returncode == 3
+    assert r"z\xfcrich" in result.stdout
+    assert r"z\xfcrich" in result.stderr
 
 
 @pytest.mark.parametrize(
