@@ -102,7 +102,7 @@ class GoStyle(click.Command):
 def _from_go(
     args: Sequence[str], options: Iterable[Option], *, interspersed: bool
 ) -> tuple[list[str], dict[str, str]]:
-    """`args` as click reads them, and by field the texts of booleans given as `--flag=text`.
+    """`args` as click reads them, and by field the texts of the booleans, which click could not read.
 
     Walks the line as click will, so that the value of an option is never taken for a flag.
     """
@@ -119,10 +119,7 @@ def _from_go(
         elif option is None:
             plain.append(arg)
         elif option.kind.name == "bool":
-            if has_value:
-                switches[option.field] = value
-            else:
-                plain.append(option.flag)
+            switches[option.field] = value if has_value else "true"
         elif has_value:
             plain.append(f"{option.flag}={value}")
         else:

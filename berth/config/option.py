@@ -12,8 +12,9 @@
 From the declaration follow the flag (`--listen-addr`), the environment variable
 (`BERTH_APISERVER_LISTEN_ADDR`), the TOML key (`[apiserver] listen_addr`), the help line and the row of the
 manual. Types: str, int, float, bool, Path, Duration, Secret, Literal of texts, each also as `… | None` or
-`tuple[…, ...]` (repeatable). A field without a default is required. `problems` is optional: the rules between
-fields. This module only describes; `load` reads values, `render` prints descriptions.
+`tuple[…, ...]` (repeatable; in the environment with commas between). A field without a default is required.
+`problems` is optional: the rules between fields. This module only describes; `load` reads values, `render`
+prints descriptions.
 """
 
 import dataclasses

@@ -21,6 +21,8 @@ from tests.cli.conftest import Berth
         (["--dry"], "dry=True"),
         (["-dry"], "dry=True"),
         (["--dry=true"], "dry=True"),
+        (["--dry=false", "--dry"], "dry=True"),
+        (["--dry", "--dry=false"], "dry=False"),
         (["-dry=false"], "dry=False"),
         (["-dry=T"], "dry=True"),
         (["--log-level", "INFO"], "log_level='info'"),
