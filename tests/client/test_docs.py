@@ -1,0 +1,100 @@
+"""Every Python example of the manual page runs, in order, against a real API server."""
+
+import ast
+import hashlib
+import os
+import re
+import sys
+from functools import partial
+from io import StringIO
+from pathlib import Path
+from textwrap import indent
+
+import pytest
+import trio
+import trustme
+
+from berth.roles.apiserver.app import serve
+from berth.roles.apiserver.options import ApiserverOptions
+from berth.runtime.log import Logs
+from berth.runtime.supervise import Handle
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs/client.md").read_text()
+EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
+PROGRAMS = [example for example in EXAMPLES if "trio.run(" in example]
+SNIPPETS = [example for example in EXAMPLES if "trio.run(" not in example]
+KEY = "an-api-key-of-the-tests"
+
+
+@pytest.fixture
+def options(authority: trustme.CA, tmp_path: Path) -> ApiserverOptions:
+    issued = authority.issue_cert("127.0.0.1")
+    issued.private_key_and_cert_chain_pem.write_to_path(tmp_path / "tls.pem")
+    (tmp_path / "keys").write_text(f"team:{hashlib.sha256(KEY.encode()).hexdigest()}:admin\n")
+    return ApiserverOptions(
+        listen_addr="127.0.0.1:0",
+        metrics_addr="",
+        tls_cert_file=tmp_path / "tls.pem",
+        tls_key_file=tmp_path / "tls.pem",
+        auth_mode="static-keys",
+        api_keys_file=tmp_path / "keys",
+    )
+
+
+@pytest.fixture
+async def surroundings(
+    options: ApiserverOptions, nursery: trio.Nursery, ca_file: Path, tmp_path: Path
+) -> dict[str, str]:
+    """The environment variables of a running server."""
+    handle: Handle = await nursery.start(partial(serve, options, logs=Logs("warn", stream=StringIO())))
+    key_file = tmp_path / "key"
+    key_file.write_text(KEY)
+    address = handle.addresses[0].rpartition("/")[2]
+    return {
+        "BERTH_API_SERVER": f"https://{address}",
+        "BERTH_API_KEY_FILE": str(key_file),
+        "BERTH_CA_FILE": str(ca_file),
+    }
+
+
+async def test_the_snippets_run_one_after_another(
+    surroundings: dict[str, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in surroundings.items():
+        monkeypatch.setenv(name, value)
+    connect, *others = SNIPPETS
+    # The page lets them run while the client of the first is open: within its `async with`.
+    source = connect + indent("\n".join(others), "    ")
+    code = compile(source, "docs/client.md", "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+
+    await eval(code, {})
+
+    told = capsys.readouterr().out.splitlines()
+    assert told[0] == "team admin"
+    assert "mine until it is not renewed; every write carries token 1" in told
+    assert "['team/worker-1']" in told
+    assert "free 1" in told
+    assert "not_found" in told[-1]
+    assert not [line for line in told if line.startswith(("lost", "not now", "try again"))]
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+async def test_the_program_does_its_work_and_releases(surroundings: dict[str, str], program: str) -> None:
+    for token in (1, 2):
+        told = await run_program(program, surroundings)
+        assert told == [f"page {page}, written with token {token}" for page in (1, 2, 3)]
+
+
+async def run_program(source: str, surroundings: dict[str, str]) -> list[str]:
+    command = [sys.executable, "-W", "error", "-c", source]
+    with trio.fail_after(30):
+        ran = await trio.run_process(
+            command, cwd=ROOT, env={**os.environ, **surroundings}, capture_stdout=True
+        )
+    return ran.stdout.decode().splitlines()
+
+
+def test_the_page_has_both_kinds() -> None:
+    assert len(SNIPPETS) >= 8
+    assert len(PROGRAMS) == 1
