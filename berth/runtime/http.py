@@ -19,6 +19,8 @@ import trio
 MAX_CONNECTIONS = 100
 # Shorter than any server's idle limit should be, so that it is we who close.
 KEEP_ALIVE_SECONDS = 30.0
+# Cancelled from outside, a handshake leaves its socket to the garbage collector; this limit closes it.
+CONNECT_SHARE = 0.9
 MAX_BODY_BYTES = 8 * 1024 * 1024
 
 
@@ -56,8 +58,6 @@ class HttpClient:
     def __init__(self, *, user_agent: str, ca_file: Path | None = None) -> None:
         self._client = httpx.AsyncClient(
             verify=_trust(ca_file),
-            # httpx's own timeouts start anew at every step; the caller's deadline spans the whole request.
-            timeout=None,
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_SECONDS),
             headers={"user-agent": user_agent, "accept-encoding": "identity"},
             trust_env=False,
@@ -92,11 +92,16 @@ class HttpClient:
 
         try:
             request = self._client.build_request(
-                method, url, headers=headers, content=body, extensions={"trace": trace}
+                method,
+                url,
+                headers=headers,
+                content=body,
+                timeout=httpx.Timeout(None, connect=timeout_seconds * CONNECT_SHARE),
+                extensions={"trace": trace},
             )
             with trio.fail_after(timeout_seconds):
                 return await self._exchange(request, max_body_bytes)
-        except trio.TooSlowError as fault:
+        except (trio.TooSlowError, httpx.TimeoutException) as fault:
             text = f"{_origin(url)} did not answer within {timeout_seconds:g} s"
             raise _fault(sent, text) from fault
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as fault:

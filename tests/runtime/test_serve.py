@@ -539,7 +539,7 @@ async def test_quart_trio_runs_on_it(start_server: StartServer, dial: Dial) -> N
 
     @app.post("/upper")
     async def upper() -> bytes:
-        return (await request.get_data(as_text=False)).upper()
+        return (await request.data).upper()
 
     stream = await dial(await start_server(app))
     for _ in range(2):
