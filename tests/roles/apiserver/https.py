@@ -1,0 +1,116 @@
+"""HTTPS as plain as it gets: a caller that sends what it is told, and an exchange of exact bytes."""
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+REPLY_SECONDS = 5.0
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: http.client.HTTPMessage
+    body: bytes
+
+    @cached_property
+    def json(self) -> Json:
+        assert self.headers["Content-Type"] == "application/json"
+        assert self.body.endswith(b"}\n")
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of an error, whose envelope has exactly the keys that it should."""
+        assert self.status >= 400, self
+        keys = {"error", "code", "requestId"} if self.status == 500 else {"error", "code"}
+        assert set(self.json) == keys, self.json
+        assert self.json["error"]
+        return self.json["code"]
+
+    @property
+    def error(self) -> str:
+        return self.json["error"]
+
+    def ok(self) -> Json:
+        assert self.status == 200, self
+        return self.json
+
+
+class Caller:
+    """Calls one server over one connection, under one key."""
+
+    def __init__(self, address: tuple[str, int], ca_file: Path, key: str | None = None) -> None:
+        self._address = address
+        self._context = trusting(ca_file)
+        self._authorization = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self._connection: http.client.HTTPSConnection | None = None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Reply:
+        """One request. A body of bytes goes out as it is, another as JSON."""
+        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        if self._connection is None:
+            self._connection = http.client.HTTPSConnection(
+                *self._address, timeout=REPLY_SECONDS, context=self._context
+            )
+        self._connection.request(method, path, data, {**self._authorization, **(headers or {})})
+        with self._connection.getresponse() as response:
+            return Reply(response.status, response.headers, response.read())
+
+    def get(self, path: str, **headers: str) -> Reply:
+        return self.call("GET", path, headers=headers)
+
+    def post(self, path: str, body: object) -> Reply:
+        return self.call("POST", path, body)
+
+    def exchange(self, request: bytes) -> Reply | None:
+        """Exact bytes out on a connection of their own, and the reply; None when it was closed unanswered."""
+        with closing(self.connect()) as connection:
+            try:
+                connection.sendall(request)
+            except OSError:
+                pass  # the server may refuse before it has read everything, and says why
+            return read_reply(connection, head_only=request.startswith(b"HEAD "))
+
+    def connect(self) -> ssl.SSLSocket:
+        plain = socket.create_connection(self._address, timeout=REPLY_SECONDS)
+        return self._context.wrap_socket(plain, server_hostname="127.0.0.1")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+
+
+def trusting(ca_file: Path) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=str(ca_file))
+
+
+def read_reply(connection: socket.socket, *, head_only: bool = False) -> Reply | None:
+    """The next final reply, or None when the connection ends without one."""
+    try:
+        response = http.client.HTTPResponse(connection, method="HEAD" if head_only else "POST")
+        response.begin()
+        return Reply(response.status, response.headers, response.read())
+    except (http.client.BadStatusLine, ConnectionResetError, ssl.SSLEOFError):
+        return None
+
+
+def head(method: str, path: str, *headers: str) -> bytes:
+    """A request's head, for an exchange of exact bytes."""
+    lines = (f"{method} {path} HTTP/1.1", "Host: x", *headers, "", "")
+    return "\r\n".join(lines).encode("latin-1")
