@@ -1,18 +1,15 @@
 """The clocks: boot time for elapsed time, raw time as its check, wall time for people.
 
-Owns every reading of a clock outside Trio's own deadlines, and how an instant is written for people. Promises
-integers in microseconds. Does not compare clocks or decide anything: who asks says which of them counts.
+Owns every reading of a clock outside Trio's own deadlines. Promises integers in microseconds. Does not
+compare clocks or decide anything: who asks says which of them counts.
 """
 
 import time
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import Protocol
 
 MICROSECONDS = 1_000_000
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -75,19 +72,3 @@ class ManualClock:
 def boot_id() -> str:
     """The name of this machine's current boot; the next has another. Raises OSError where there is none."""
     return _BOOT_ID.read_text(encoding="ascii").strip()
-
-
-def rfc3339(wall_us: int | None) -> str:
-    """The instant in UTC, with as many of six fractional digits as it needs; year 1 for None or 0."""
-    if not wall_us:
-        return "0001-01-01T00:00:00Z"
-    seconds, fraction = divmod(wall_us, MICROSECONDS)
-    if not fraction:
-        return f"{_to_the_second(seconds)}Z"
-    digits = f"{fraction:06d}".rstrip("0")
-    return f"{_to_the_second(seconds)}.{digits}Z"
-
-
-@lru_cache(maxsize=1024)  # most of the instants that are written lie within a few seconds of each other
-def _to_the_second(seconds: int) -> str:
-    return (_EPOCH + timedelta(seconds=seconds)).isoformat()[:19]

@@ -5,7 +5,7 @@ waits longer than the probe's own limit, and that a question given up by its ask
 not know what is probed.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import trio
@@ -65,16 +65,3 @@ class ReadyGate:
         except Exception as fault:  # noqa: BLE001  whatever a probe raises means that it is not ready
             return Readiness(False, f"{type(fault).__name__}: {fault}")
         return Readiness(True)
-
-
-async def check_all(checks: Mapping[str, Check]) -> dict[str, Readiness]:
-    """Asks every check at once; by name, in the order given."""
-    found = dict.fromkeys(checks, Readiness(False))
-
-    async def ask(name: str, check: Check) -> None:
-        found[name] = await check()
-
-    async with trio.open_nursery() as nursery:
-        for name, check in checks.items():
-            nursery.start_soon(ask, name, check)
-    return found

@@ -16,7 +16,8 @@ from typing import Any, Literal, Protocol, TextIO, cast
 
 import structlog
 
-from berth.runtime.clock import Clock, SystemClock, rfc3339
+from berth.core.instants import rfc3339
+from berth.runtime.clock import Clock, SystemClock
 
 Level = Literal["debug", "info", "warn", "error"]
 Format = Literal["json", "text"]

@@ -3,11 +3,9 @@
 Owns the mapping from microseconds to texts and seconds. It prints instants; it compares none.
 """
 
-from datetime import UTC, datetime
-from functools import lru_cache
-
 from msgspec import UNSET, UnsetType
 
+from berth.core.instants import rfc3339
 from berth.core.records import Observed
 from berth.core.requests import Acquired, Forced, Lost, NotAcquired, Renewed, Standing, View
 from berth.core.standing import closed_for_us, live_views
@@ -19,21 +17,6 @@ from berth.wire.shapes import (
     LeaseObject,
     VerifyReply,
 )
-
-ZERO_INSTANT = "0001-01-01T00:00:00Z"
-
-
-def instant(at_us: int) -> str:
-    """RFC 3339 in UTC without trailing zeros, as the reference writes it; 0 is the zero instant."""
-    if at_us <= 0:
-        return ZERO_INSTANT
-    whole, part_us = divmod(at_us, 1_000_000)
-    return f"{_second(whole)}.{part_us:06d}".rstrip("0") + "Z" if part_us else _second(whole) + "Z"
-
-
-@lru_cache(maxsize=1024)
-def _second(since_epoch: int) -> str:
-    return datetime.fromtimestamp(since_epoch, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def seconds(span_us: int) -> float:
@@ -50,8 +33,8 @@ def acquire_reply(outcome: Acquired | NotAcquired) -> AcquireReply:
             shared = outcome.semantics == "at-least-once"
             return AcquireReply(
                 True,
-                instant(view.expires_at_us),
-                instant(view.acquired_at_us),
+                rfc3339(view.expires_at_us),
+                rfc3339(view.acquired_at_us),
                 view.holder,
                 view.token,
                 seconds(view.remaining_us),
@@ -78,7 +61,7 @@ def renew_reply(outcome: Renewed | Lost) -> AcquireReply:
     if isinstance(outcome, Renewed):
         view = outcome.view
         return AcquireReply(
-            True, instant(view.expires_at_us), instant(view.acquired_at_us), view.holder, view.token
+            True, rfc3339(view.expires_at_us), rfc3339(view.acquired_at_us), view.holder, view.token
         )
     holder, acquired_at, expires_at, _ = _told(outcome.standing)
     return AcquireReply(False, expires_at, acquired_at, holder, outcome.standing.token)
@@ -88,8 +71,8 @@ def _told(standing: Standing) -> tuple[str, str, str, int]:
     """holder, acquiredAt, expiresAt, remaining: of the newest tenure, or of what a free lease remembers."""
     view = standing.newest
     if view is None:
-        return "", instant(standing.acquired_at_us), instant(standing.ended_at_us), 0
-    return view.holder, instant(view.acquired_at_us), instant(view.expires_at_us), view.remaining_us
+        return "", rfc3339(standing.acquired_at_us), rfc3339(standing.ended_at_us), 0
+    return view.holder, rfc3339(view.acquired_at_us), rfc3339(view.expires_at_us), view.remaining_us
 
 
 def lease_object(observed: Observed) -> LeaseObject | None:
@@ -132,8 +115,8 @@ def _holder_object(view: View) -> HolderObject:
     return HolderObject(
         view.holder,
         view.token,
-        instant(view.acquired_at_us),
-        instant(view.expires_at_us),
+        rfc3339(view.acquired_at_us),
+        rfc3339(view.expires_at_us),
         seconds(view.remaining_us),
         view.session or "",
     )

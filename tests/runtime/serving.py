@@ -5,8 +5,9 @@ import ssl
 import trio
 import trustme
 
-from berth.runtime.asgi import BodyFault, Receive, Scope, Send, read_body
+from berth.runtime.asgi import Receive, Scope, Send
 from berth.runtime.serve import Server
+from tests.runtime.bodies import BodyFault, read_body
 from tests.runtime.conftest import Dial
 
 GET = b"GET / HTTP/1.1\r\nHost: berth\r\n\r\n"

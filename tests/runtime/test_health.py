@@ -2,7 +2,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from berth.runtime.health import PROBE_SECONDS, Readiness, ReadyGate, check_all
+from berth.runtime.health import PROBE_SECONDS, Readiness, ReadyGate
 
 
 class Probe:
@@ -86,12 +86,3 @@ async def test_askers_are_let_go_when_the_gates_nursery_ends(autojump_clock: Moc
         await wait_all_tasks_blocked()
         host.cancel_scope.cancel()
     assert found == [Readiness(False, "stopping")]
-
-
-async def test_checks_are_asked_at_once_and_answer_by_name(
-    nursery: trio.Nursery, autojump_clock: MockClock
-) -> None:
-    start = trio.current_time()
-    checks = {name: ReadyGate(Probe(seconds=1), nursery) for name in ("b", "a")}
-    assert list((await check_all(checks)).items()) == [("b", Readiness(True)), ("a", Readiness(True))]
-    assert trio.current_time() - start == pytest.approx(1)

@@ -8,9 +8,10 @@ import pytest
 import trio
 import trustme
 
-from berth.runtime.asgi import Receive, Scope, Send, read_body
+from berth.runtime.asgi import Receive, Scope, Send
 from berth.runtime.http import CaFileInvalid, HttpClient, NotSent, OutcomeUnknown
 from berth.runtime.tls import ServerTls
+from tests.runtime.bodies import read_body
 from tests.runtime.conftest import StartServer
 
 SECONDS = 5.0

@@ -3,7 +3,8 @@
 import pytest
 import trio
 
-from berth.runtime.asgi import BodyFault, Receive, Scope, Send, read_body
+from berth.runtime.asgi import Receive, Scope, Send
+from tests.runtime.bodies import BodyFault, read_body
 from tests.runtime.conftest import Dial, StartServer, read_reply, read_to_end
 from tests.runtime.serving import GET, SLACK_SECONDS, answer, dribble, echo
 

@@ -11,6 +11,7 @@ from typing import cast
 from urllib.parse import unquote
 
 import msgspec
+import trio
 from quart import Response, request
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
@@ -27,6 +28,7 @@ from berth.wire.problems import Code, Failure
 from berth.wire.routes import BODY_MAX_BYTES, HEALTHZ, LIVEZ, OPERATIONS, READYZ, Operation
 from berth.wire.shapes import ErrorReply
 
+BODY_SECONDS = 5.0
 RETRY_AFTER_MOST_SECONDS = 3
 
 _encode = msgspec.json.Encoder().encode
@@ -49,7 +51,7 @@ def build_app(
 ) -> AsgiApp:
     """The application. It expects to be called through `observe.Observed`."""
     app = QuartTrio("berth", static_folder=None)
-    # Limits of time are the server's; Quart's own would cut streams off and answer in HTML.
+    # Quart's own limits of time would cut streams off and answer in HTML.
     app.config.update(MAX_CONTENT_LENGTH=BODY_MAX_BYTES, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
@@ -72,7 +74,9 @@ def _view(operation: Operation, handler: Handler, authenticator: Authenticator) 
 
     async def read_body() -> object:
         assert decode is not None
-        return decode(await request.body)
+        with trio.move_on_after(BODY_SECONDS):
+            return decode(await request.body)
+        raise Failure("invalid_body", f"the request body was not whole after {BODY_SECONDS:g} s")
 
     async def view(**parts: str) -> Response:
         entry = _entry(operation)
