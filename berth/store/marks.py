@@ -48,8 +48,6 @@ class StoreTime:
 
 def marked(record: Record, now_us: int) -> Record:
     """The record as it is stored: what it renews is marked with `now_us`, other marks stay."""
-    if all(tenure.mark is not None for tenure in record.tenures):
-        return record
     return replace(record, tenures=tuple(_marked_tenure(tenure, now_us) for tenure in record.tenures))
 
 

@@ -11,7 +11,8 @@ import trio
 from berth.core.names import Key
 from berth.runtime.clock import SystemClock
 from berth.store.sqlite import SqliteStore, open_sqlite
-from tests.store.conformance import held, read_one
+from tests.store.conformance import read_one
+from tests.store.samples import held
 
 LEASES = 8
 

@@ -6,7 +6,8 @@ from berth.core.decide import decide
 from berth.core.requests import Acquire, Acquired, Refused
 from berth.runtime.clock import ManualClock
 from berth.store.memory import MemoryStore
-from tests.store.conformance import SECOND, StoreConformance, held, must_win, read_one
+from tests.store.conformance import StoreConformance, must_win, read_one
+from tests.store.samples import SECOND, held
 
 
 @pytest.fixture

@@ -14,16 +14,8 @@ from berth.core.records import Session, Tenure
 from berth.runtime.clock import ManualClock
 from berth.store import sqlite
 from berth.store.sqlite import SqliteStore, open_sqlite
-from tests.store.conformance import (
-    DAY_SECONDS,
-    KEY,
-    SECOND,
-    StoreConformance,
-    held,
-    must_win,
-    read_one,
-    unmarked,
-)
+from tests.store.conformance import DAY_SECONDS, StoreConformance, must_win, read_one
+from tests.store.samples import KEY, SECOND, held, unmarked
 
 
 @pytest.fixture
@@ -52,8 +44,9 @@ async def written(path: Path, clock: ManualClock) -> None:
 def crashed(path: Path) -> Path:
     """The file as it would be found if the process ended now."""
     copy = path.with_name("crashed.db")
-    for suffix in ("", "-wal"):
-        shutil.copy(f"{path}{suffix}", f"{copy}{suffix}")
+    for file in (path, path.with_name(f"{path.name}-wal")):
+        if file.exists():
+            shutil.copy(file, file.with_name(file.name.replace(path.name, copy.name)))
     return copy
 
 
@@ -115,6 +108,26 @@ async def test_after_a_crash_and_a_boot_time_resumes_where_it_was_last_saved(pat
         clock.advance(3)
         found = crashed(path)
     assert await idle_us(found, ManualClock(wall_us=clock.wall_us()), "boot-2") == 5 * SECOND
+
+
+async def test_no_mark_is_beyond_the_time_that_was_saved(path: Path, clock: ManualClock):
+    async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
+        clock.advance(5)
+        await must_win(store, held())
+        found = crashed(path)
+    later = ManualClock()
+    async with open_sqlite(str(found), clock=later, boot_id="boot-2") as store:
+        later.advance(3)
+        assert (await read_one(store)).idle_us == (3 * SECOND,)
+
+
+async def test_a_new_boot_is_noted_at_once(path: Path, clock: ManualClock):
+    await written(path, clock)
+    later = ManualClock(boot_us=7, wall_us=clock.wall_us())
+    async with open_sqlite(str(path), clock=later, boot_id="boot-2"):
+        found = crashed(path)
+    later.advance(20)
+    assert await idle_us(found, later, "boot-2") == 25 * SECOND
 
 
 async def test_time_is_saved_while_nobody_writes(

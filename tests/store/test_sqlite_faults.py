@@ -16,8 +16,9 @@ from berth.store import sqlite
 from berth.store.api import StoreFault, StoreRefused
 from berth.store.sqlite import SqliteStore, open_sqlite
 from berth.store.sqlite_file import connect
-from tests.store.conformance import KEY, held, many_keys, must_win, read_one, stored_keys
+from tests.store.conformance import must_win, read_one
 from tests.store.crashing import LEASES, key_of
+from tests.store.samples import KEY, held, many_keys, stored_keys
 
 
 def killed_while_writing(path: Path, lines: int) -> dict[int, int]:
@@ -90,7 +91,14 @@ async def test_a_full_disk_at_the_start_is_refused(small_disk: Path, clock: Manu
 async def test_somebody_elses_transaction_is_a_fault_that_wrote_nothing(
     path: Path, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ):
+    connections: list[Path] = []
+
+    def counted(path: Path) -> sqlite3.Connection:
+        connections.append(path)
+        return connect(path)
+
     monkeypatch.setattr("berth.store.sqlite_file.BUSY_SECONDS", 0.01)
+    monkeypatch.setattr("berth.store.sqlite_driver.connect", counted)
     async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
             other.execute("BEGIN IMMEDIATE")
@@ -101,6 +109,7 @@ async def test_somebody_elses_transaction_is_a_fault_that_wrote_nothing(
                 await store.ping()
             assert (await read_one(store)).record is None
         await must_win(store, held())
+    assert len(connections) == 3  # a new one after each fault
 
 
 async def test_a_damaged_row_is_a_fault_and_others_are_served(path: Path, clock: ManualClock):

@@ -108,9 +108,18 @@ def test_a_damaged_database_is_refused(path: Path):
     assert "it is damaged: restore a backup" in refusal(path)
 
 
-def test_another_applications_database_is_refused_untouched(path: Path):
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "CREATE TABLE places (id INTEGER PRIMARY KEY)",
+        "CREATE TABLE berth_schema (version INTEGER, checksum TEXT)",
+        "PRAGMA application_id = 0x42525448; CREATE TABLE places (id INTEGER)",
+        "PRAGMA application_id = 1",
+    ],
+)
+def test_another_applications_database_is_refused_untouched(path: Path, statements: str):
     with closing(sqlite3.connect(path)) as db:
-        db.execute("CREATE TABLE places (id INTEGER PRIMARY KEY)")
+        db.executescript(statements)
     content = path.read_bytes()
     assert "the database of another application" in refusal(path)
     assert path.read_bytes() == content
