@@ -78,8 +78,6 @@ class Servers:
         order = [(self._first + offset) % count for offset in range(count)]
         for asked, place in enumerate(order):
             now = trio.current_time()
-            if asked and now >= deadline:
-                return None
             answer = await self._try(call, self._urls[place], now + (deadline - now) / (count - asked))
             if isinstance(answer, Done | Refused):
                 self._first = place

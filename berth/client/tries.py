@@ -61,7 +61,7 @@ class Tries:
                     self._refusals.append(refusal)
             case Unclear(text):
                 self._newest[url] = text
-                self._unclear = self._unclear or not self._reads
+                self._unclear = not self._reads
                 if not self._repeatable:
                     raise self.fault()
 

@@ -71,6 +71,7 @@ BAD: dict[str, tuple[Step, str]] = {
     "10 MB": (answer(200, b" " * 10_000_000), "more than 8388608 bytes"),
     "redirect": (answer(307, b"", location="https://elsewhere.example/"), "elsewhere.example"),
     "another success": (answer(202, grant()), "answered 202"),
+    "an error as a success": (answer(202, {"error": "no", "code": "not_holder"}), "answered 202"),
     "proxy": (answer(502, b"bad gateway"), "answered 502"),
     "proxy's 404": (answer(404, b"<html>no such page</html>", content_type="text/html"), "check the address"),
     "proxy's 503": (answer(503, b"no backend"), "answered 503"),
