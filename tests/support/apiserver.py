@@ -91,7 +91,7 @@ class Apiserver:
         """Ask for a drain; a server that does not end cleanly, or has logged an error, is a failed test."""
         self.signal(signal.SIGTERM)
         assert self.wait() == 0, self.text
-        assert not self.errors()
+        assert self.errors() == []
 
     def kill(self) -> None:
         self.process.kill()

@@ -66,7 +66,7 @@ def keyed(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory) 
 
 def _end_well(server: Apiserver) -> None:
     server.stop()
-    assert not [line for line in server.logged("api request") if line["status"] >= 500]
+    assert [line for line in server.logged("api request") if line["status"] >= 500] == []
 
 
 def calling(server: Apiserver, key: str | None = None) -> Caller:
@@ -129,9 +129,9 @@ class Lease:
         return self.caller.get(self.path)
 
 
-def new_path(namespace: str = "n") -> str:
+def new_path() -> str:
     """The path of a lease that nobody has used."""
-    return f"/v1alpha1/namespaces/{namespace}/leases/l{next(_serial)}"
+    return f"/v1alpha1/namespaces/n/leases/l{next(_serial)}"
 
 
 @pytest.fixture(scope="session", params=["memory", "sqlite"])

@@ -31,7 +31,7 @@ class Reply:
     @property
     def code(self) -> str:
         """The code of an error, whose envelope has exactly the keys that it should."""
-        assert self.status >= 400, self
+        assert self.status >= 400, self.body[:200]
         keys = {"error", "code", "requestId"} if self.status == 500 else {"error", "code"}
         assert set(self.json) == keys, self.json
         assert self.json["error"]
@@ -42,7 +42,7 @@ class Reply:
         return self.json["error"]
 
     def ok(self) -> Json:
-        assert self.status == 200, self
+        assert self.status == 200, self.body[:200]
         return self.json
 
 
