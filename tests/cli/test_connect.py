@@ -114,3 +114,10 @@ def test_a_user_without_a_name(berth: Berth, monkeypatch: pytest.MonkeyPatch):
     granted = {"acquired": True, "expiresAt": NEVER, "acquiredAt": NEVER, "fencingToken": 1}
     with saying(200, granted | {"holder": "uid-1234@edge"}) as url:
         assert berth("lease", "acquire", "x", "--api-server", url).code == 0
+
+
+def test_a_value_that_looks_like_an_option_of_the_group_above(berth: Berth):
+    granted = {"acquired": True, "expiresAt": NEVER, "acquiredAt": NEVER, "fencingToken": 1}
+    with saying(200, granted | {"holder": "-ca-file"}) as url:
+        result = berth("-api-server", url, "lease", "acquire", "x", "--holder", "-ca-file")
+    assert (result.code, result.err) == (0, "")

@@ -213,6 +213,10 @@ class TestShow:
         assert listed[0][0] == "NAMESPACE"
         assert [row[:3] for row in listed if row[0] == "wide"] == [["wide", "one", "held"]]
 
+    def test_the_option_nearest_to_the_command_counts(self, berth: Berth):
+        assert "namespace third\n" in berth("-n", "first", "lease", "-n", "second", "list", "-n", "third").err
+        assert "namespace second\n" in berth("-n", "first", "lease", "-n", "second", "list").err
+
     def test_objects_of_the_wire(self, berth: Berth):
         berth("lease", "acquire", "wire", "-n", "objects")
         listed = json.loads(berth("lease", "list", "-n", "objects", "-o", "json").out)
