@@ -210,6 +210,8 @@ def _whole(seconds: int | None, what: str) -> int | None:
 
 def _segment(text: str) -> str:
     """One segment of a path, which the server sees as it was given; dots alone would be resolved away."""
+    if not text:
+        raise Invalid("namespace and name must not be empty", status=400, code="invalid_name")
     if not text.strip("."):
         return "%2E" * len(text)
     return quote(text, safe="", errors="surrogatepass")

@@ -125,6 +125,14 @@ async def test_a_name_is_one_segment_whatever_is_in_it(
     assert server.requests[0].target == f"/v1alpha1/namespaces/default/leases/{segment}"
 
 
+async def test_a_name_that_is_empty_is_refused_unsent(client: BerthClient, server: Scripted) -> None:
+    with pytest.raises(Invalid, match="must not be empty"):
+        await client.get_lease("default", "")
+    with pytest.raises(Invalid, match="must not be empty"):
+        await client.list_page("")
+    assert not server.requests
+
+
 async def test_all_pages_are_listed_in_order(client: BerthClient, server: Scripted) -> None:
     first = {"items": [LEASE | {"name": "a"}, LEASE | {"name": "b"}], "revision": "r1", "continue": "k&1"}
     server.will(answer(200, first), answer(200, {"items": [LEASE], "revision": "r2"}))
