@@ -35,7 +35,7 @@ from berth.core.requests import (
     Renewed,
     Request,
 )
-from berth.core.standing import Life, lives, standing, view
+from berth.core.standing import Life, lives, opens_in_us, standing, view
 
 
 def decide(observed: Observed, request: Request) -> Decision:
@@ -184,14 +184,12 @@ def _closed(
 ) -> NotAcquired | EndFirst:
     """Why nobody can follow now. Sessions in doubt are ended only when nothing else is in the way."""
     told = standing(observed.record, judged)
-    live = sum(life.state == "live" for life in in_the_way)
-    waits_us = sorted(life.left_us for life in in_the_way if life.state == "closed")
-    if live >= capacity:
+    if sum(life.state == "live" for life in in_the_way) >= capacity:
         return NotAcquired("held", told)
-    if live + len(waits_us) >= capacity:
-        # The lease opens once so many of the closed tenures are over that one place is free.
-        reason = "lock_delay" if observed.quarantine is None else "quarantine"
-        return NotAcquired(reason, told, waits_us[live + len(waits_us) - capacity])
+    sure = [life for life in in_the_way if life.state != "doubtful"]
+    opens_us = opens_in_us(sure, capacity)
+    if opens_us is not None:
+        return NotAcquired("lock_delay" if observed.quarantine is None else "quarantine", told, opens_us)
     return EndFirst(_doubtful_sessions(in_the_way))
 
 
@@ -254,15 +252,15 @@ def _renewed(life: Life, ttl_us: int, at_us: int) -> Life:
     """The tenure renewed. Its expiry never moves back: the reply that shortens it may be lost."""
     longest_us = max(ttl_us, life.left_us)
     tenure = replace(life.tenure, ttl_us=longest_us, mark=None)
-    return Life(tenure, "live", longest_us, False, at_us + longest_us)
+    return Life(tenure, "live", longest_us, "expired", at_us + longest_us)
 
 
 def _new_life(observed: Observed, tenure: Tenure) -> Life:
     if tenure.session is None:
-        return Life(tenure, "live", tenure.ttl_us, False, observed.at_us + tenure.ttl_us)
+        return Life(tenure, "live", tenure.ttl_us, "expired", observed.at_us + tenure.ttl_us)
     seen = observed.sessions[tenure.session]
     left_us = seen.session.ttl_us - seen.idle_us
-    return Life(tenure, "live", left_us, False, observed.at_us + left_us)
+    return Life(tenure, "live", left_us, "expired", observed.at_us + left_us)
 
 
 def _acquired(write: Record, judged: tuple[Life, ...], mine: Life) -> Acquired:
@@ -291,7 +289,7 @@ def _without(
 def _last_ended(record: Record | None, over: list[Life]) -> Ended | None:
     if over:
         last = over[-1]
-        return Ended(last.tenure.acquired_at_us, last.expires_at_us, last.clean)
+        return Ended(last.tenure.acquired_at_us, last.expires_at_us, last.end == "clean")
     return record.ended if record else None
 
 

@@ -30,9 +30,8 @@ class Key(NamedTuple):
 
 def shown(text: str) -> str:
     """`text` in double quotes for a message: escaped, and cut after 100 characters."""
-    cut = text if len(text) <= _SHOWN_MAX else text[:_SHOWN_MAX] + "…"
-    escaped = cut.encode("unicode_escape", "backslashreplace").decode("ascii").replace('"', '\\"')
-    return f'"{escaped}"'
+    escaped = text[:_SHOWN_MAX].encode("unicode_escape").decode("ascii").replace('"', '\\"')
+    return f'"{escaped}…"' if len(text) > _SHOWN_MAX else f'"{escaped}"'
 
 
 def namespace_problem(namespace: str) -> str | None:

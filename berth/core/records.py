@@ -121,6 +121,9 @@ def check_record(record: Record, before: Record | None) -> None:
     assert not tokens or (tokens[0] >= 1 and tokens[-1] <= record.token)
     assert record.tenures or record.ended, "a free record tells how it became free"
     assert record.semantics == "at-least-once" or len(record.tenures) <= 1, "exclusive means one"
+    known = {tenure.token: tenure.holder for tenure in before.tenures} if before else {}
     for tenure in record.tenures:
         assert tenure.holder, "no tenure without a holder"
+        fresh = before is None or tenure.token > before.token
+        assert fresh or known.get(tenure.token) == tenure.holder, "a token is one tenure's"
         assert (tenure.session is None) == (tenure.ttl_us > 0), "by ttl or by session, never both"

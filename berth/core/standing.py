@@ -4,10 +4,10 @@ Owns the one judgement about time: a tenure lives up to and including the instan
 equals its ttl, and not beyond. Promises nothing about who may take what: that is `decide`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple
 
-from berth.core.records import Observed, Record, SessionSeen, Tenure
+from berth.core.records import Observed, Record, SessionEnd, SessionSeen, Tenure
 from berth.core.requests import Standing, View
 
 State = Literal["live", "closed", "doubtful", "over"]
@@ -18,13 +18,13 @@ class Life(NamedTuple):
 
     live: its holder may act. closed: it has ended, and nobody may follow for `left_us` (lock delay, or
     quarantine). doubtful: its session looks expired and must be ended before anybody follows. over: it has
-    ended; `clean` tells how.
+    ended. `end` tells how it ends, or would.
     """
 
     tenure: Tenure
     state: State
     left_us: int
-    clean: bool
+    end: SessionEnd
     expires_at_us: int
 
 
@@ -45,7 +45,7 @@ def _life(tenure: Tenure, idle_us: int, lock_delay_us: int, observed: Observed) 
         return _life_by_session(tenure, lock_delay_us, observed.sessions, observed.at_us)
     left_us = tenure.ttl_us - idle_us
     state = _timed(left_us, lock_delay_us, "over")
-    return Life(tenure, state, _until(state, left_us, lock_delay_us), False, observed.at_us + left_us)
+    return Life(tenure, state, _until(state, left_us, lock_delay_us), "expired", observed.at_us + left_us)
 
 
 def _life_by_session(
@@ -53,18 +53,20 @@ def _life_by_session(
 ) -> Life:
     seen = sessions.get(tenure.session or "")
     if seen is None:
-        return Life(tenure, "over", 0, False, at_us)
+        return Life(tenure, "over", 0, "expired", at_us)
     session = seen.session
     ended_at_us = session.ended_at_us if session.ended_at_us is not None else at_us
     if session.ended in ("clean", "forced"):
-        return Life(tenure, "over", 0, session.ended == "clean", ended_at_us)
+        return Life(tenure, "over", 0, session.ended, ended_at_us)
     left_us = session.ttl_us - seen.idle_us
     if session.ended == "expired":
-        # The time since the last renewal goes on counting, so the lock delay is measured from the expiry.
-        state: State = "over" if left_us + lock_delay_us < 0 else "closed"
-        return Life(tenure, state, max(left_us + lock_delay_us, 0), False, ended_at_us)
+        # It has expired, though this reading may know of less idle time than the one that ended it. That time
+        # goes on counting, so the lock delay is measured from the expiry.
+        left_us = min(left_us, -1)
+        state = _timed(left_us, lock_delay_us, "over")
+        return Life(tenure, state, _until(state, left_us, lock_delay_us), "expired", ended_at_us)
     state = _timed(left_us, lock_delay_us, "doubtful")
-    return Life(tenure, state, _until(state, left_us, lock_delay_us), False, at_us + left_us)
+    return Life(tenure, state, _until(state, left_us, lock_delay_us), "expired", at_us + left_us)
 
 
 def _timed(left_us: int, lock_delay_us: int, after: State) -> State:
@@ -80,8 +82,8 @@ def _until(state: State, left_us: int, lock_delay_us: int) -> int:
 
 
 def _quarantined(life: Life, observed: Observed) -> Life:
-    """While time is in doubt, what has only expired stays closed. What was given up does not."""
-    if observed.quarantine is None or life.state == "live" or life.clean:
+    """While time is in doubt, what has only expired stays closed. What was given up, or ended, does not."""
+    if observed.quarantine is None or life.state == "live" or life.end != "expired":
         return life
     return life._replace(state="closed", left_us=max(life.left_us, observed.quarantine.left_us))
 
@@ -109,12 +111,24 @@ def live_views(observed: Observed) -> tuple[View, ...]:
     return tuple(view(life) for life in lives(observed) if life.state == "live")
 
 
+def opens_in_us(judged: Sequence[Life], capacity: int) -> int | None:
+    """When a place is free among `capacity`, if only ended tenures that are still closed must go for it.
+
+    None when there is a place already, or when it takes more than time.
+    """
+    taken = sum(life.state != "over" for life in judged)
+    waits_us = sorted(life.left_us for life in judged if life.state == "closed")
+    must_go = taken - capacity
+    return waits_us[must_go] if 0 <= must_go < len(waits_us) else None
+
+
 def closed_for_us(observed: Observed) -> int | None:
     """How long nobody can take a lease that is not held, or None when it is held or can be taken."""
     judged = lives(observed)
-    if any(life.state == "live" for life in judged):
+    if observed.record is None or any(life.state == "live" for life in judged):
         return None
-    waits_us = [life.left_us for life in judged if life.state == "closed"]
     if observed.quarantine is not None and observed.quarantine.kind == "loss":
-        waits_us.append(observed.quarantine.left_us)
-    return max(waits_us, default=None)
+        return observed.quarantine.left_us
+    shared = observed.record.semantics == "at-least-once"
+    capacity = observed.record.max_holders if shared else 1
+    return None if capacity is None else opens_in_us(judged, capacity)

@@ -73,7 +73,12 @@ RULES = [
     row(
         "a lock delay cut short", "standing", "lock_delay_us >= 0 else after", "lock_delay_us > 0 else after"
     ),
-    row("no lock delay after a session", "standing", "if left_us + lock_delay_us < 0 else", "if True else"),
+    row(
+        "no lock delay after a session",
+        "standing",
+        'lock_delay_us, "over")\n        return',
+        '0, "over")\n        return',
+    ),
     row("an expiry that moves back", "decide", "max(ttl_us, life.left_us)", "ttl_us"),
     row("a renewal without a mark", "decide", "ttl_us=longest_us, mark=None", "ttl_us=longest_us"),
     row("an expired renewal", "decide", 'request.token) or life.state != "live"', "request.token)"),
@@ -117,7 +122,7 @@ RULES = [
     row("one holder too many", "decide", "len(in_the_way) >= capacity", "len(in_the_way) > capacity"),
     row("semantics changed while held", "decide", "observed.record.semantics != request.semantics", "False"),
     row("a place for the dead", "decide", 'if life.state != "over"]', "]"),
-    row("an expiry told as clean", "decide", "last.expires_at_us, last.clean)", "last.expires_at_us, True)"),
+    row("an expiry told as clean", "decide", 'last.end == "clean")', "True)"),
     row(
         "a told holder without a write",
         "decide",
