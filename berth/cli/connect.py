@@ -75,6 +75,8 @@ def _told(fault: BerthError) -> str:
 
 def _exit_code(fault: BerthError) -> ExitCode:
     match fault:
+        case BerthError(server_defect=True):
+            return ExitCode.FAULT
         case Misconfigured() | Invalid():
             return ExitCode.USAGE
         case NotAllowed():
@@ -89,6 +91,8 @@ def _exit_code(fault: BerthError) -> ExitCode:
 
 def _advice(fault: BerthError, options: ClientOptions) -> str:
     match fault:
+        case BerthError(server_defect=True):
+            return "The server has a defect: its log tells more about the request."
         case NotAllowed(status=401) if options.api_key is None and options.api_key_file is None:
             return "The server wants an API key: pass --api-key-file or set BERTH_API_KEY_FILE."
         case NotAllowed(status=401):
@@ -99,7 +103,7 @@ def _advice(fault: BerthError, options: ClientOptions) -> str:
             return "berth whoami shows the tenant and role of your API key."
         case Unreachable() if "not trusted" in str(fault):
             return "Pass --ca-file or set BERTH_CA_FILE: a file of the authority that signed the certificate."
-        case Unreachable():
+        case Unreachable() if "cannot connect" in str(fault):
             return "Is the server running? --api-server or BERTH_API_SERVER says where it is."
         case OutcomeUnknown():
             return "It may have been done: look with berth lease get, or run the same command again."

@@ -47,9 +47,10 @@ class NotDone:
 
 @dataclass(frozen=True, slots=True)
 class Unclear:
-    """The server may have made the change."""
+    """The server may have made the change. `defect`: it says that it has one."""
 
     text: str
+    defect: bool = False
 
 
 Answer = Done[ResultT] | Refused | NotDone | Unclear
@@ -81,7 +82,7 @@ def _judged_error(error: ApiError, told: str) -> Answer[ResultT]:
         case (status, _) if status < 500:
             return Refused(error)
         case _:
-            return Unclear(told)
+            return Unclear(told, defect=error.code == "internal")
 
 
 class _ErrorBody(msgspec.Struct):

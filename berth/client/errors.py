@@ -6,7 +6,12 @@ false.
 
 
 class BerthError(Exception):
-    """The root of everything that the client raises on purpose; the text is for people."""
+    """The root of everything that the client raises on purpose; the text is for people.
+
+    `server_defect`: the last word of a server was a 500, which is a defect of its own.
+    """
+
+    server_defect = False
 
 
 class Misconfigured(BerthError):

@@ -43,6 +43,7 @@ class Tries:
         self._repeatable = operation.id in REPEATABLE
         self._newest: dict[str, str] = {}
         self._unclear = False
+        self._defect = False
         self._refusals: list[ApiError] = []
 
     def begin_round(self) -> None:
@@ -50,6 +51,7 @@ class Tries:
 
     def note(self, url: str, answer: Refused | NotDone | Unclear) -> None:
         """Takes an answer in. Raises the fault when no other server is to be asked after it."""
+        self._defect = isinstance(answer, Unclear) and answer.defect
         match answer:
             case Refused(error):
                 self._newest[url] = f"{url} refused: {error}"
@@ -71,8 +73,9 @@ class Tries:
 
     def fault(self) -> ApiError | Unreachable | OutcomeUnknown:
         """What to raise when there is no further try."""
-        text = "; ".join(self._newest.values())
-        if self._unclear:
-            return OutcomeUnknown(text)
         limited = [error for error in self._refusals if error.status == 429]
-        return limited[-1] if limited else Unreachable(text)
+        if limited and not self._unclear:
+            return limited[-1]
+        fault = (OutcomeUnknown if self._unclear else Unreachable)("; ".join(self._newest.values()))
+        fault.server_defect = self._defect
+        return fault

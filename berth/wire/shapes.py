@@ -69,7 +69,10 @@ class HolderObject(_Reply, frozen=True):
 
 
 class AcquireReply(_Reply, frozen=True):
-    """What acquire and renew answer. Held by somebody else is no error: `acquired` is false."""
+    """What acquire and renew answer. Held by somebody else is no error: `acquired` is false.
+
+    `reason` is held, lock_delay or quarantine; a newer server may have others.
+    """
 
     acquired: bool
     expires_at: str
@@ -80,7 +83,7 @@ class AcquireReply(_Reply, frozen=True):
     clean_handover: bool | UnsetType = UNSET
     session: str = ""
     holders: tuple[HolderObject, ...] = ()
-    reason: Literal["", "held", "lock_delay", "quarantine"] = ""
+    reason: str = ""
     available_after_seconds: float | UnsetType = UNSET
 
 

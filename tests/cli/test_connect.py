@@ -33,10 +33,18 @@ def test_a_server_that_cannot_serve_now(berth: Berth, code):
 
 
 def test_an_outcome_that_is_unknown(berth: Berth):
-    with saying(500, {"error": "internal error", "code": "internal"}) as url:
+    with saying(503, {"error": "not confirmed", "code": "outcome_unknown"}) as url:
         result = berth("lease", "release", "x", "--holder", "h", "--token", "1", "--api-server", url)
     assert result.code == 6
     assert "It may have been done: look with berth lease get, or run the same command again." in result.err
+
+
+@pytest.mark.parametrize("command", [("whoami",), ("lease", "release", "x", "--holder", "h", "--token", "1")])
+def test_a_defect_of_the_server_is_a_fault(berth: Berth, command: tuple[str, ...]):
+    with saying(500, {"error": "internal error", "code": "internal"}) as url:
+        result = berth(*command, "--api-server", url)
+    assert result.code == PROBLEMS["internal"].exit_code == 1
+    assert "internal error" in result.err
 
 
 def test_a_server_of_another_kind(berth: Berth):
