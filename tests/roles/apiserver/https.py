@@ -47,13 +47,13 @@ class Reply:
 
 
 class Caller:
-    """Calls one server over one connection, under one key."""
+    """Calls one server under one key, over one connection for as long as the server keeps it."""
 
     def __init__(self, address: tuple[str, int], ca_file: Path, key: str | None = None) -> None:
         self._address = address
         self._context = trusting(ca_file)
         self._authorization = {} if key is None else {"Authorization": f"Bearer {key}"}
-        self._connection: http.client.HTTPSConnection | None = None
+        self._connection: ssl.SSLSocket | None = None
 
     def call(
         self,
@@ -62,15 +62,18 @@ class Caller:
         body: object = None,
         headers: Mapping[str, str] | None = None,
     ) -> Reply:
-        """One request. A body of bytes goes out as it is, another as JSON."""
-        data = body if body is None or isinstance(body, bytes) else json.dumps(body).encode()
+        """One request, in one piece. A body of bytes goes out as it is, another as JSON."""
+        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        fields = {**self._authorization, **(headers or {}), "Content-Length": str(len(data))}
         if self._connection is None:
-            self._connection = http.client.HTTPSConnection(
-                *self._address, timeout=REPLY_SECONDS, context=self._context
-            )
-        self._connection.request(method, path, data, {**self._authorization, **(headers or {})})
-        with self._connection.getresponse() as response:
-            return Reply(response.status, response.headers, response.read())
+            self._connection = self.connect()
+        lines = (f"{name}: {value}" for name, value in fields.items())
+        self._connection.sendall(head(method, path, *lines) + data)
+        reply = read_reply(self._connection, head_only=method == "HEAD")
+        assert reply is not None, f"{method} {path} was not answered"
+        if reply.headers["Connection"] == "close":
+            self.close()
+        return reply
 
     def get(self, path: str, **headers: str) -> Reply:
         return self.call("GET", path, headers=headers)
@@ -94,6 +97,7 @@ class Caller:
     def close(self) -> None:
         if self._connection is not None:
             self._connection.close()
+            self._connection = None
 
 
 def trusting(ca_file: Path) -> ssl.SSLContext:

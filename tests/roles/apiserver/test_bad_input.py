@@ -62,6 +62,19 @@ def test_a_body_that_says_it_is_too_big_is_not_waited_for(caller: Caller, length
     assert reply == TOO_BIG
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1alpha1/namespaces/n/leases/x/acquire", 413), ("/healthz", 405), ("/nope", 404)]
+)
+def test_a_reply_before_the_end_of_the_body_is_the_last_and_says_so(
+    caller: Caller, path: str, status: int
+) -> None:
+    """Otherwise the client sends its next request into a connection that is being closed."""
+    reply = caller.exchange(head("POST", path, "Content-Length: 100000") + b"x" * 5000)
+    assert reply is not None
+    assert reply.status == status
+    assert reply.headers["Connection"] == "close"
+
+
 def test_a_client_that_asks_first_is_told_to_go_on(caller: Caller) -> None:
     with caller.connect() as connection:
         connection.sendall(head("POST", f"{new_path()}/acquire", of_length(GOOD), "Expect: 100-continue"))
