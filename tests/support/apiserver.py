@@ -158,14 +158,15 @@ def apiserver(certificates: Certificates, *flags: str) -> Iterator[Apiserver]:
         server.close()
 
 
-def refused(*flags: str, within_seconds: float = START_SECONDS) -> tuple[int, str]:
-    """Exit status and stderr of a server that does not start."""
+def refused(*flags: str) -> tuple[int, str]:
+    """Exit status of a server that does not start, and what it tells people beside its log."""
     server = Apiserver(*flags)
     try:
-        status = server.wait(within_seconds=within_seconds)
+        status = server.wait(within_seconds=START_SECONDS)
     finally:
         server.close()
-    return status, server.text
+    assert "Traceback" not in server.text, server.text
+    return status, "".join(line for line in server.text.splitlines(True) if not line.startswith("{"))
 
 
 def plain_environment() -> dict[str, str]:
