@@ -10,6 +10,8 @@ import pytest
 from tests.roles.apiserver.conftest import Lease, calling, new_path, sqlite_flags
 from tests.support.apiserver import ANY_PORTS, Certificates, apiserver, refused
 
+TOKEN_MAX = 2**31 - 1
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -91,6 +93,44 @@ def test_a_damaged_database(certificates: Certificates, file: Path) -> None:
     content[100:] = b"\x55" * len(content[100:])
     file.write_bytes(content)
     assert "damaged" in refusal(certificates, file)
+
+
+def test_the_last_token_is_the_last(certificates: Certificates, file: Path) -> None:
+    path = new_path()
+    with apiserver(certificates, *flags(file)) as server, closing(calling(server)) as caller:
+        Lease(caller, path).acquire("h")
+        Lease(caller, path).release("h", 1)
+        server.stop()
+    with closing(sqlite3.connect(file)) as db:
+        db.execute("UPDATE berth_leases SET token = ?", (TOKEN_MAX - 1,))
+        db.commit()
+    with apiserver(certificates, *flags(file)) as server, closing(calling(server)) as caller:
+        lease = Lease(caller, path)
+        assert lease.acquire("h")["fencingToken"] == TOKEN_MAX
+        assert lease.acquire("h")["fencingToken"] == TOKEN_MAX
+        assert lease.renew("h", TOKEN_MAX)["acquired"] is True
+        assert lease.release("h", TOKEN_MAX).status == 204
+        reply = lease.ask("acquire", holder="h", ttlSeconds=9)
+        assert (reply.status, reply.code) == (503, "token_exhausted")
+        assert lease.get().ok()["fencingToken"] == TOKEN_MAX
+        server.stop()
+
+
+def test_a_store_that_does_not_answer_is_told_as_such(certificates: Certificates, file: Path) -> None:
+    """Another program holds the file's lock: nothing is granted, nothing is lost, and then it goes on."""
+    with apiserver(certificates, *flags(file)) as server, closing(calling(server)) as caller:
+        lease = Lease(caller, new_path())
+        lease.acquire("h")
+        with closing(sqlite3.connect(file, isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")
+            reply = lease.ask("renew", holder="h", fencingToken=1, ttlSeconds=60)
+            assert (reply.status, reply.code) == (503, "store_unavailable")
+            assert 1 <= int(reply.headers["Retry-After"]) <= 5
+            assert str(file) not in reply.error
+            assert caller.get("/livez").status == 200
+        assert lease.renew("h", 1)["acquired"] is True
+        assert server.wait_for("store fault")["code"] == "store_unavailable"
+        server.stop()
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,19 @@ def test_a_hangup_takes_up_a_new_certificate_and_keeps_the_old_one_over_a_broken
         assert server.wait() == 0
 
 
+def test_a_quarantine_grants_nothing_until_it_is_over(certificates: Certificates) -> None:
+    with apiserver(certificates, "--mem-quarantine=2s") as server, closing(calling(server)) as caller:
+        lease = Lease(caller, new_path())
+        reply = lease.ask("acquire", holder="h", ttlSeconds=9)
+        assert (reply.status, reply.code) == (503, "quarantine")
+        assert 1 <= int(reply.headers["Retry-After"]) <= 5
+        assert caller.get("/readyz").status == 200, "renewals must flow"
+        assert lease.renew("h", 1)["acquired"] is False
+        until(lambda: lease.ask("acquire", holder="h", ttlSeconds=9).status == 200)
+        assert lease.renew("h", 1)["acquired"] is True
+        server.stop()
+
+
 @pytest.mark.parametrize("which", ["--listen-addr", "--metrics-addr"])
 def test_a_port_in_use(certificates: Certificates, memory: Apiserver, which: str) -> None:
     address = "{}:{}".format(*memory.address)
