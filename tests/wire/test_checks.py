@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from berth.core.names import Key, speaks_for
@@ -27,6 +27,7 @@ CHECKS: dict[type, Check] = {
 }
 ANY_BODY = pytest.mark.parametrize("body_type", CHECKS, ids=lambda body_type: body_type.__name__)
 
+EXAMPLES = settings(derandomize=True, database=None, deadline=None)
 FIELDS = [
     "holder",
     "ttlSeconds",
@@ -73,12 +74,14 @@ def checked(body_type: type, raw: bytes) -> object:
 
 
 @ANY_BODY
+@EXAMPLES
 @given(raw=st.binary(max_size=200))
 def test_any_bytes(body_type: type, raw: bytes) -> None:
     checked(body_type, raw)
 
 
 @ANY_BODY
+@EXAMPLES
 @given(raw=BODIES)
 def test_any_fields(body_type: type, raw: bytes) -> None:
     _assert_sound(checked(body_type, raw))
@@ -146,6 +149,7 @@ def test_a_bound_is_told_as_it_was_given() -> None:
         checks.acquire_request(AcquireBody("h", 2**31 - 1), TtlBounds(1, 2**31 - 2))
 
 
+@EXAMPLES
 @given(TEXT, TEXT)
 def test_any_key(namespace: str, name: str) -> None:
     found = tried(checks.checked_key, namespace, name)
@@ -179,6 +183,7 @@ def test_a_name_says_which_half_is_wrong() -> None:
     assert checks.checked_key("n" * 63, "x" * 189) == Key("n" * 63, "x" * 189)
 
 
+@EXAMPLES
 @given(TEXT.filter(bool), TEXT)
 def test_a_tenant_speaks_for_itself_and_below(tenant: str, below: str) -> None:
     allowed = "/" not in tenant

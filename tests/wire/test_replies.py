@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from berth.core.instants import rfc3339
@@ -56,6 +56,7 @@ def test_an_instant(at_us: int, text: str) -> None:
     assert rfc3339(at_us) == text
 
 
+@settings(derandomize=True, database=None, deadline=None)
 @given(st.integers(min_value=1, max_value=250_000_000_000_000_000))
 def test_an_instant_can_be_read_back(at_us: int) -> None:
     text = rfc3339(at_us)

@@ -4,11 +4,13 @@ answer is an error in JSON."""
 import gzip
 import json
 import re
+import socket
 
 import pytest
 
 from tests.roles.apiserver.conftest import new_path
-from tests.roles.apiserver.https import Caller, head, read_reply
+from tests.roles.apiserver.https import Caller, head, read_reply, trusting
+from tests.support.apiserver import Apiserver
 
 GOOD = b'{"holder":"h","ttlSeconds":9}'
 TOO_BIG = (413, "body_too_large", "request body must be at most 4096 bytes")
@@ -232,6 +234,21 @@ def test_an_upgrade_is_not_followed(caller: Caller, headers: tuple[str, ...]) ->
     reply = caller.exchange(head("GET", "/healthz", *headers))
     assert reply is not None
     assert (reply.status, reply.body) == (200, b"ok\n")
+
+
+def test_http_2_is_not_offered(memory: Apiserver) -> None:
+    assert memory.ca_file is not None
+    context = trusting(memory.ca_file)
+    context.set_alpn_protocols(["h2", "http/1.1"])
+    plain = socket.create_connection(memory.address, timeout=5)
+    with context.wrap_socket(plain, server_hostname="127.0.0.1") as connection:
+        assert connection.selected_alpn_protocol() == "http/1.1"
+
+
+def test_plain_http_is_closed(memory: Apiserver) -> None:
+    with socket.create_connection(memory.address, timeout=10) as plain:
+        plain.sendall(head("GET", "/healthz"))
+        assert b"HTTP/" not in plain.recv(1000)
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,15 @@
 """What the operations make of a lease: each row of their tables, on each store."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from tests.roles.apiserver.conftest import Lease, new_path
+from tests.roles.apiserver.conftest import Lease, calling, new_path
 from tests.roles.apiserver.https import Caller, Json
-from tests.support.apiserver import until
+from tests.support.apiserver import Apiserver, until
 
 ZERO = "0001-01-01T00:00:00Z"
 HELD_KEYS = {
@@ -329,6 +332,43 @@ def test_force_release_ends_one_of_several(lease: Lease) -> None:
         lease.acquire(holder, semantics="at-least-once")
     lease.ask("force-release", fencingToken=1, reason="test").ok()
     assert [each["holder"] for each in lease.get().ok()["holders"]] == ["b"]
+
+
+CALLERS = 12
+
+
+def at_once(call: Callable[[int], Json]) -> list[Json]:
+    """What so many callers are told who call at the same time."""
+    with ThreadPoolExecutor(CALLERS) as pool:
+        return list(pool.map(call, range(CALLERS)))
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_of_many_who_ask_at_once_one_gets_it(request: pytest.FixtureRequest, store: str) -> None:
+    server: Apiserver = request.getfixturevalue(store)
+    path = new_path()
+
+    def acquire(number: int) -> Json:
+        with closing(calling(server)) as caller:
+            return Lease(caller, path).acquire(f"h{number}")
+
+    told = at_once(acquire)
+    assert [each["acquired"] for each in told].count(True) == 1
+    assert len({(each["holder"], each["fencingToken"]) for each in told}) == 1
+
+
+@pytest.mark.parametrize("store", ["memory", "sqlite"])
+def test_a_holder_never_loses_to_its_own_renewals(request: pytest.FixtureRequest, store: str) -> None:
+    server: Apiserver = request.getfixturevalue(store)
+    path = new_path()
+
+    def renew(_: int) -> Json:
+        with closing(calling(server)) as caller:
+            return Lease(caller, path).renew("h", 1)
+
+    with closing(calling(server)) as caller:
+        Lease(caller, path).acquire("h")
+    assert all(each["acquired"] for each in at_once(renew))
 
 
 def test_leases_of_one_name_in_two_namespaces_are_two(lease: Lease) -> None:
