@@ -18,6 +18,18 @@ from tests.support.apiserver import Apiserver, Certificates, apiserver
 
 KEYS = {"west-key": "west", "east-key": "east:holder", "read-key": "watch:reader", "root-key": "ops:admin"}
 
+# The keys of a reply to an acquire that won, and those that every client of the reference knows.
+HELD_KEYS = {
+    "acquired",
+    "holder",
+    "fencingToken",
+    "acquiredAt",
+    "expiresAt",
+    "remainingSeconds",
+    "cleanHandover",
+}
+REFERENCE_KEYS = {"acquired", "holder", "fencingToken", "acquiredAt", "expiresAt"}
+
 _serial = itertools.count(1)
 
 
