@@ -1,4 +1,4 @@
-"""The client of the lease API."""
+"""The client of the lease API, and work that runs only while a lease is held."""
 
 from berth.client.api import BerthClient
 from berth.client.errors import (
@@ -6,22 +6,30 @@ from berth.client.errors import (
     BerthError,
     Conflict,
     Invalid,
+    LeaseLost,
+    LeaseNotAcquired,
     Misconfigured,
     NotAllowed,
     NotFound,
     OutcomeUnknown,
     Unreachable,
 )
+from berth.client.held import Held
+from berth.client.hold import hold
 
 __all__ = [
     "ApiError",
     "BerthClient",
     "BerthError",
     "Conflict",
+    "Held",
     "Invalid",
+    "LeaseLost",
+    "LeaseNotAcquired",
     "Misconfigured",
     "NotAllowed",
     "NotFound",
     "OutcomeUnknown",
     "Unreachable",
+    "hold",
 ]

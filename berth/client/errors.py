@@ -4,6 +4,9 @@ A lease that somebody else holds is no error, and neither is a lost renewal: bot
 false.
 """
 
+from berth.core.holding import Loss
+from berth.wire.shapes import AcquireReply
+
 
 class BerthError(Exception):
     """The root of everything that the client raises on purpose; the text is for people.
@@ -66,3 +69,23 @@ class OutcomeUnknown(BerthError):
     """The change may have been made, or may yet be. Count neither on it nor on its absence: a holder keeps
     its old deadline. Read the lease; acquire, renew and release may be called again with the same arguments.
     """
+
+
+class LeaseLost(BerthError):
+    """The lease was lost while the work ran; the work has been stopped.
+
+    `loss`: `refused` when the server said so, `deadline` when it could not be asked in time.
+    """
+
+    def __init__(self, namespace: str, name: str, loss: Loss) -> None:
+        why = "the server gave it up" if loss == "refused" else "it could not be renewed in time"
+        super().__init__(f"lost {namespace}/{name}: {why}")
+        self.loss = loss
+
+
+class LeaseNotAcquired(BerthError):
+    """The lease could not be had in time; `reply` is the last word of the server, if there was one."""
+
+    def __init__(self, text: str, reply: AcquireReply | None) -> None:
+        super().__init__(text)
+        self.reply = reply

@@ -1,0 +1,83 @@
+"""Held: a lease that is held, as the work under it sees it.
+
+Owns the one answer to whether the work may act now. Keeps nothing alive and asks nobody: `keeper` does.
+"""
+
+from collections.abc import Callable
+
+import trio
+from msgspec import Struct
+
+from berth.client.errors import LeaseLost
+from berth.core.holding import Holding, Loss, Reading, checked, kill_in_us, remaining_us
+from berth.runtime.clock import MICROSECONDS
+from berth.wire.shapes import Semantics
+
+
+class Terms(Struct, frozen=True):
+    """What is asked for."""
+
+    namespace: str
+    name: str
+    holder: str
+    ttl_seconds: int
+    semantics: Semantics
+    max_holders: int | None
+    lock_delay_seconds: int | None
+    budget_seconds: float
+
+    @property
+    def heartbeat_seconds(self) -> float:
+        return self.ttl_seconds / 3
+
+
+class Held:
+    """A lease that is held, as the work sees it. What looks at it may be in any thread."""
+
+    def __init__(self, terms: Terms, holding: Holding, now: Callable[[], Reading]) -> None:
+        self.namespace = terms.namespace
+        self.name = terms.name
+        self.holder = terms.holder
+        """As the server knows it, the instance included."""
+        self.holding = holding
+        self.news = trio.Event()
+        """Set when something was heard from the server; then there is a new one."""
+        self._now = now
+
+    @property
+    def token(self) -> int:
+        """The fencing token: it goes with every write to the target."""
+        return self.holding.token
+
+    @property
+    def loss(self) -> Loss | None:
+        """Why it was lost, as far as somebody has noticed."""
+        return self.holding.loss
+
+    @property
+    def lost(self) -> Loss | None:
+        """Why the work must stop, by the clocks as they are now; None while it need not."""
+        holding = checked(self.holding, self._now())
+        if holding.loss is not None:
+            self.holding = holding
+        return holding.loss
+
+    def remaining(self) -> float:
+        """Seconds until the work must begin to stop if nothing is heard from the server; at least 0."""
+        return max(0.0, remaining_us(self.holding, self._now()) / MICROSECONDS)
+
+    def over_in(self) -> float:
+        """Seconds until nothing of the work may be left, if nothing is heard from the server; at least 0."""
+        return max(0.0, kill_in_us(self.holding, self._now()) / MICROSECONDS)
+
+    def check(self) -> None:
+        """Return if the work may act now. To be called before each effect. Raises LeaseLost."""
+        loss = self.lost
+        if loss is not None:
+            raise LeaseLost(self.namespace, self.name, loss)
+
+    def heard(self, holding: Holding) -> None:
+        """Take up what a reply made of the tenure, and wake who watches."""
+        self.holding = holding
+        self.news.set()
+        self.news = trio.Event()

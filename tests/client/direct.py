@@ -1,0 +1,108 @@
+"""The calls of holding, straight into a real lease service, over a network that a test can spoil."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+import trio
+
+from berth.client import Conflict, OutcomeUnknown
+from berth.core.names import Key
+from berth.core.requests import Acquire, Refused, Release, Renew
+from berth.service.leases import LeaseService
+from berth.wire.problems import refusal
+from berth.wire.replies import acquire_reply, renew_reply
+from berth.wire.shapes import AcquireReply, Semantics
+from tests.support.clocks import TrioClock
+
+SECOND_US = 1_000_000
+T = TypeVar("T")
+
+
+class NodeClock(TrioClock):
+    """A node's clocks: Trio's time, and what a test adds to it."""
+
+    def __init__(self) -> None:
+        self.suspended_us = 0
+        self.wall_step_us = 0
+
+    def boot_us(self) -> int:
+        return super().boot_us() + self.suspended_us
+
+    def raw_us(self) -> int:
+        return TrioClock.boot_us(self)
+
+    def wall_us(self) -> int:
+        return super().wall_us() + self.wall_step_us
+
+
+@dataclass
+class Weather:
+    """What the network does to one call: how long the way takes, there and back, and what gets lost."""
+
+    there_seconds: float = 0.0
+    back_seconds: float = 0.0
+    lost_there: bool = False
+    lost_back: bool = False
+
+
+class DirectLeases:
+    """A client's calls. `weather` is asked before each, by its name; `log` keeps what reached the service."""
+
+    def __init__(
+        self, service: LeaseService, weather: Callable[[str], Weather] = lambda _: Weather()
+    ) -> None:
+        self._service = service
+        self.weather = weather
+        self.log: list[tuple[float, str]] = []
+
+    async def acquire(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        holder: str,
+        ttl_seconds: int,
+        semantics: Semantics | None,
+        max_holders: int | None,
+        lock_delay_seconds: int | None,
+    ) -> AcquireReply:
+        request = Acquire(
+            holder,
+            ttl_seconds * SECOND_US,
+            semantics=semantics or "at-most-once",
+            max_holders=max_holders,
+            lock_delay_us=(lock_delay_seconds or 0) * SECOND_US,
+        )
+        outcome = await self._call("acquire", lambda: self._service.acquire(Key(namespace, name), request))
+        return acquire_reply(_granted(outcome))
+
+    async def renew(
+        self, namespace: str, name: str, *, holder: str, fencing_token: int, ttl_seconds: int
+    ) -> AcquireReply:
+        request = Renew(holder, fencing_token, ttl_seconds * SECOND_US)
+        outcome = await self._call("renew", lambda: self._service.renew(Key(namespace, name), request))
+        return renew_reply(_granted(outcome))
+
+    async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None:
+        request = Release(holder, fencing_token)
+        _granted(await self._call("release", lambda: self._service.release(Key(namespace, name), request)))
+
+    async def _call(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
+        weather = self.weather(what)
+        await trio.sleep(weather.there_seconds)
+        if weather.lost_there:
+            raise OutcomeUnknown("no reply")
+        outcome = await ask()
+        self.log.append((trio.current_time(), what))
+        await trio.sleep(weather.back_seconds)
+        if weather.lost_back:
+            raise OutcomeUnknown("no reply")
+        return outcome
+
+
+def _granted(outcome: T | Refused) -> T:
+    if isinstance(outcome, Refused):
+        failure = refusal(outcome)
+        raise Conflict(failure.text, status=failure.problem.status, code=failure.code)
+    return outcome
