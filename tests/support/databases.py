@@ -1,0 +1,176 @@
+"""What the database servers of the tests have in common: a folder, a user, a process, a port.
+
+Owns finding the programs, becoming another user where they refuse to run as root, and the life of the
+process. Promises that a server that has started answers on a port of its own, that only processes which were
+started here are ended, and that nothing is left behind. Knows no SQL.
+"""
+
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Self
+
+import pytest
+
+from tests.support.apiserver import until
+
+START_SECONDS = 30.0
+STOP_SECONDS = 15.0
+
+
+class DatabaseServer(ABC):
+    """A server with a data folder that outlives its process: it may end and be started again."""
+
+    user: str
+    """Who runs it, where root may not."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        self.programs = programs
+        self.port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None, "the server is not running"
+        return self._process.pid
+
+    def start(self) -> None:
+        """Returns when the server answers."""
+        with (self.folder / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                self.as_user(self.command()),
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
+        until(self._settled, within_seconds=START_SECONDS)
+        assert self._process.poll() is None, self.log
+
+    def stop(self) -> None:
+        """Ends it in order: connections are closed, everything is flushed."""
+        self._end(self.stop_signal)
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def kill(self) -> None:
+        """Ends it as a crash does, with all of its processes."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        self._end(signal.SIGKILL)
+        for child in map(int, children):
+            with suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
+        until(lambda: not any(map(runs, map(int, children))), within_seconds=STOP_SECONDS)
+
+    def close(self) -> None:
+        if self._process is not None and self._process.poll() is None:
+            self.kill()
+
+    @property
+    def log(self) -> str:
+        return (self.folder / "log").read_text(errors="replace")
+
+    def run(self, *command: str | Path) -> None:
+        """Runs a program of the server's to its end, as the server's user."""
+        ran = subprocess.run(
+            self.as_user(command),
+            cwd=self.folder,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=START_SECONDS,
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+
+    def as_user(self, command: Sequence[str | Path]) -> list[str | Path]:
+        if os.getuid() != 0:
+            return [*command]
+        user = account(self.user)
+        switch = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
+        return [*switch, *command]
+
+    def _settled(self) -> bool:
+        assert self._process is not None
+        return self._process.poll() is not None or self.answers()
+
+    def _end(self, number: signal.Signals) -> None:
+        assert self._process is not None, "the server is not running"
+        self._process.send_signal(number)
+        self._process.wait(STOP_SECONDS)
+        self._process = None
+
+    stop_signal = signal.SIGTERM
+
+    @abstractmethod
+    def prepare(self) -> None:
+        """Fills the empty folder."""
+
+    @abstractmethod
+    def command(self) -> list[str | Path]:
+        """The program that serves until it is ended, in the foreground."""
+
+    @abstractmethod
+    def answers(self) -> bool:
+        """Whether it takes connections now."""
+
+    @classmethod
+    @contextmanager
+    def serving(cls, programs: Path) -> Iterator[Self]:
+        """A new server with an empty database, gone at the end with all it stored."""
+        # Other users cannot enter pytest's own folders.
+        folder = Path(tempfile.mkdtemp(prefix="berth-database-"))
+        server = cls(folder, programs)
+        try:
+            if os.getuid() == 0:
+                user = account(cls.user)
+                os.chown(folder, user.pw_uid, user.pw_gid)
+            server.prepare()
+            server.start()
+            yield server
+        finally:
+            server.close()
+            shutil.rmtree(folder)
+
+
+def runs(pid: int) -> bool:
+    """Whether this process exists and is more than an entry that nobody has waited for."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def account(name: str) -> pwd.struct_passwd:
+    """The user of this name, or nobody."""
+    try:
+        return pwd.getpwnam(name)
+    except KeyError:
+        return pwd.getpwnam("nobody")
+
+
+def programs_or_skip(program: str, package: str, *folders: Path) -> Path:
+    """The folder with `program`: on PATH, else the last of `folders` that has it; else skips the test."""
+    found = shutil.which(program)
+    if found is not None:
+        return Path(found).parent
+    for folder in reversed(folders):
+        if (folder / program).exists():
+            return folder
+    pytest.skip(f"{program} is not installed (`apt install {package}`)")
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]

@@ -1,0 +1,71 @@
+"""A real MariaDB server for tests: `with mariadb() as server`, then connect with `server.options`.
+
+Promises a fresh server with an empty database, configured as by default and by no file of the machine's.
+Skips the test where MariaDB is not installed.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pymysql
+
+from tests.support.databases import DatabaseServer, programs_or_skip
+
+ACCOUNT = """\
+CREATE USER IF NOT EXISTS berth@'127.0.0.1' IDENTIFIED BY 'berth';
+GRANT ALL ON *.* TO berth@'127.0.0.1' WITH GRANT OPTION;
+CREATE DATABASE IF NOT EXISTS berth;
+"""
+
+
+class Mariadb(DatabaseServer):
+    """One server, with the all-powerful user `berth` (password `berth`) and the database `berth`."""
+
+    user = "mysql"
+
+    @property
+    def dsn(self) -> str:
+        return f"mysql://berth:berth@127.0.0.1:{self.port}/berth"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What `pymysql.connect` takes."""
+        return {
+            "host": "127.0.0.1",
+            "port": self.port,
+            "user": "berth",
+            "password": "berth",
+            "database": "berth",
+        }
+
+    def prepare(self) -> None:
+        (self.folder / "account.sql").write_text(ACCOUNT)
+        install = programs_or_skip("mariadb-install-db", "mariadb-server")
+        self.run(
+            *(install / "mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'data'}"),
+            *("--skip-test-db", "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"),
+        )
+
+    def command(self) -> list[str | Path]:
+        return [
+            *(self.programs / "mariadbd", "--no-defaults", f"--datadir={self.folder / 'data'}"),
+            *("--bind-address=127.0.0.1", f"--port={self.port}", f"--socket={self.folder / 'socket'}"),
+            *(f"--init-file={self.folder / 'account.sql'}", "--skip-name-resolve"),
+            *("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"),
+        ]
+
+    def answers(self) -> bool:
+        try:
+            pymysql.connect(**self.options, connect_timeout=5).close()
+        except pymysql.OperationalError:
+            return False
+        return True
+
+
+@contextmanager
+def mariadb() -> Iterator[Mariadb]:
+    """A server that serves; for a fixture of a session's scope."""
+    with Mariadb.serving(programs_or_skip("mariadbd", "mariadb-server", Path("/usr/sbin"))) as server:
+        yield server
