@@ -1,17 +1,18 @@
 """A command that does not outlive who started it.
 
-Owns the supervisor's side of `guard.py`, which is the command's parent and does the killing. The command runs in
-a session of its own without a controlling terminal (a Ctrl+C reaches the supervisor only), with the caller's
-standard streams, and with exactly the environment that it is given.
+Owns the supervisor's side of `guard.py`, which is the command's parent and does the killing. The command
+runs in a session of its own without a controlling terminal (a Ctrl+C reaches the supervisor only), with the
+caller's standard streams, and with exactly the environment that it is given.
 
-Promises that no process that the command started is left, however it detached itself, once `wait` or `stop` has
-returned or the block is left; that so it is soon after the supervisor's death, also by SIGKILL; and that a limit
-set by `run_until` is kept also while the supervisor is paused. Where it cannot be known, ChildRemains is raised.
+Promises that no process that the command started is left, however it detached itself, once `wait` or `stop`
+has returned or the block is left; that so it is soon after the supervisor's death, also by SIGKILL; and
+that a limit set by `run_until` is kept also while the supervisor is paused. Where it cannot be known,
+ChildRemains is raised.
 
-Does not reach what others start on the command's behalf (`systemd-run`, `docker run`), and cannot kill what runs
-with other credentials (`sudo`). While somebody holds the guard itself stopped, neither the supervisor's death nor
-the limit is noticed; `stop` wakes it. When the guard is killed, the command dies and its process group is killed,
-but what had left the group may run on.
+Does not reach what others start on the command's behalf (`systemd-run`, `docker run`), and cannot kill what
+runs with other credentials (`sudo`). While somebody holds the guard itself stopped, neither the
+supervisor's death nor the limit is noticed; `stop` wakes it. When the guard is killed, the command dies and
+its process group is killed, but what had left the group may run on.
 """
 
 import json
@@ -134,14 +135,14 @@ async def open_child(
 ) -> AsyncIterator[Child]:
     """Runs the command while the block runs; leaving it, in whatever way, kills what is left of the command.
 
-    `until_us`: the first `run_until`; a command that would start later does not start. A command that cannot be
-    run is no error: `wait` gives 127 or 126, and standard error says why. Raises OSError when the guard cannot be
-    started, trio.TooSlowError when it does not answer, and on leaving ChildRemains.
+    `until_us`: the first `run_until`; a command that would start later does not start. A command that
+    cannot be run is no error: `wait` gives 127 or 126, and standard error says why. Raises OSError when the
+    guard cannot be started, trio.TooSlowError when it does not answer, and on leaving ChildRemains.
     """
     ours, theirs = socket.socketpair()
     with ours:
         with theirs:
-            # A parent-death signal would come when the thread ends that Trio starts it in: the link tells better.
+            # Trio starts it in a thread; a parent-death signal would come when that thread ends.
             guard = await trio.lowlevel.open_process(
                 [*_guard_command(), str(theirs.fileno())], pass_fds=[theirs.fileno()], start_new_session=True
             )

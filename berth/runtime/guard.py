@@ -1,23 +1,23 @@
 """The direct parent of one command: a program of its own that leaves nothing of the command running.
 
-It is started as `python -I -S guard.py FD` and needs the standard library only, so that it is up at once. FD is a
-stream socket to its supervisor, who speaks in lines:
+It is started as `python -I -S guard.py FD` and needs the standard library only, so that it is up at once.
+FD is a stream socket to its supervisor, who speaks in lines:
 
     {"argv": [...], "env": {...}, "until_us": N or null}    first: what to run, and until when
     signal N                                                signal N to the command's process group
     until N                                                 another end, in microseconds of the boot clock
 
-and is told the command's process id in a line, once it runs. The exit status is the command's: its code, 128 + n
-when signal n ended it, 127 when it was not found, 126 when it could not be run.
+and is told the command's process id in a line, once it runs. The exit status is the command's: its code,
+128 + n when signal n ended it, 127 when it was not found, 126 when it could not be run.
 
-Promises that everything the command has started, also what left its process group or became a daemon, is killed
-when the command itself has ended, when the supervisor has (however that came), at `until` (also while the
-supervisor is paused), and on `signal 9`; and that the guard ends only when all of it is gone. A guard that is
-killed takes the command with it, but not what the command had started.
+Promises that everything the command has started, also what left its process group or became a daemon, is
+killed when the command itself has ended, when the supervisor has (however that came), at `until` (also
+while the supervisor is paused), and on `signal 9`; and that the guard ends only when all of it is gone. A
+guard that is killed takes the command with it, but not what the command had started.
 
-Does not reach what is no descendant: what another daemon starts on the command's behalf (`systemd-run`, `docker
-run`, `at`). Cannot kill what it may not signal (`sudo`, set-user-ID programs), nor what the kernel does not let
-die; it then stays until those end. Does nothing while it is itself stopped.
+Does not reach what is no descendant: what another daemon starts on the command's behalf (`systemd-run`,
+`docker run`, `at`). Cannot kill what it may not signal (`sudo`, set-user-ID programs), nor what the kernel
+does not let die; it then stays until those end. Does nothing while it is itself stopped.
 """
 
 import ctypes
@@ -174,6 +174,8 @@ def _become(argv: list[str], env: dict[str, str], guard: int) -> NoReturn:
         _complain(argv[0], "no such command; give its path, or a PATH that leads to it")
     except OSError as error:
         _complain(argv[0], f"{error.strerror}; is it an executable file?")
+    except ValueError as error:
+        _complain(argv[0], str(error))  # a NUL, or a variable's name with a =
     finally:
         os._exit(code)
 
