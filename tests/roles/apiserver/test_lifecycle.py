@@ -145,6 +145,21 @@ def test_a_quarantine_grants_nothing_until_it_is_over(certificates: Certificates
         server.stop()
 
 
+def test_what_has_expired_is_written_down_after_its_grace(certificates: Certificates) -> None:
+    """Then whoever asks is told of a free lease, as after a release; its token and its end stay known."""
+    flags = ("--gc-interval=100ms", "--gc-grace=0s")
+    with apiserver(certificates, *flags) as server, closing(calling(server)) as caller:
+        lease = Lease(caller, new_path())
+        held = lease.acquire("h", 1)
+        until(lambda: "holder" not in lease.renew("h", 1))
+        told = lease.renew("h", 1)
+        assert (told["fencingToken"], told["acquiredAt"]) == (1, held["acquiredAt"])
+        assert lease.release("anybody", 0).status == 204
+        again = lease.acquire("h")
+        assert (again["fencingToken"], again["cleanHandover"]) == (2, False)
+        server.stop()
+
+
 @pytest.mark.parametrize("which", ["--listen-addr", "--metrics-addr"])
 def test_a_port_in_use(certificates: Certificates, memory: Apiserver, which: str) -> None:
     address = "{}:{}".format(*memory.address)

@@ -1,4 +1,4 @@
-"""Several callers at one lease: its terms (semantics, holders, lock delay), and who wins of those who race."""
+"""Several callers at one lease: its terms (semantics, holders, lock delay), and who wins a race for it."""
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
