@@ -16,6 +16,7 @@ from berth.client.errors import (
 )
 from berth.client.held import Held
 from berth.client.hold import hold
+from berth.client.hold_session import HeldSession, hold_session
 
 __all__ = [
     "ApiError",
@@ -23,6 +24,7 @@ __all__ = [
     "BerthError",
     "Conflict",
     "Held",
+    "HeldSession",
     "Invalid",
     "LeaseLost",
     "LeaseNotAcquired",
@@ -32,4 +34,5 @@ __all__ = [
     "OutcomeUnknown",
     "Unreachable",
     "hold",
+    "hold_session",
 ]

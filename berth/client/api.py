@@ -35,6 +35,9 @@ from berth.wire.shapes import (
     ReleaseBody,
     RenewBody,
     Semantics,
+    SessionBody,
+    SessionObject,
+    SessionRenewBody,
     VerifyBody,
     VerifyReply,
     VersionReply,
@@ -95,13 +98,15 @@ class BerthClient:
         name: str,
         *,
         holder: str,
-        ttl_seconds: int,
+        ttl_seconds: int | None = None,
+        session: str | None = None,
         semantics: Semantics | None = None,
         max_holders: int | None = None,
         lock_delay_seconds: int | None = None,
     ) -> AcquireReply:
         """Takes the lease or, as its live holder, keeps it with its token.
 
+        The tenure lives by a ttl of its own or by a session's: exactly one of the two is given.
         `acquired` is false when it cannot be had now; `reason` and `holder` say why. Without `semantics` the
         lease is at-most-once; `max_holders` goes with at-least-once, and without it there is no limit. After
         an expiry the lease stays closed for `lock_delay_seconds`, 0 without it. The ttl counts from before
@@ -110,6 +115,7 @@ class BerthClient:
         body = AcquireBody(
             holder=holder,
             ttl_seconds=_whole(ttl_seconds, "ttl_seconds"),
+            session=session,
             semantics=semantics,
             max_holders=max_holders,
             lock_delay_seconds=_whole(lock_delay_seconds, "lock_delay_seconds"),
@@ -173,6 +179,43 @@ class BerthClient:
         if namespace is None:
             return await self._call(routes.LIST_ALL, read, query=query)
         return await self._call(routes.LIST, read, query=query, namespace=namespace)
+
+    async def open_session(self, *, holder: str, ttl_seconds: int, instance: str = "") -> SessionObject:
+        """Opens a session: what is acquired under it lives as long as it does, renewed by one call."""
+        body = SessionBody(
+            holder=holder, ttl_seconds=_whole(ttl_seconds, "ttl_seconds"), instance=instance or None
+        )
+        read = partial(believe.opened, holder=holder, instance=instance)
+        return await self._call(routes.OPEN_SESSION, read, body)
+
+    async def renew_session(self, session: str) -> SessionObject:
+        """Keeps the session and all under it. `alive` is false when it is over; `reason` says how."""
+        read = partial(believe.session, session_id=session)
+        return await self._call(routes.RENEW_SESSION, read, SessionRenewBody(), id=session)
+
+    async def end_session(self, session: str) -> None:
+        """Ends the session, and frees all leases under it; also when it is over already."""
+        await self._call(routes.END_SESSION, believe.nothing, id=session)
+
+    async def get_session(self, session: str) -> SessionObject:
+        """The session as it stands. NotFound: there is no such session."""
+        read = partial(believe.session, session_id=session)
+        return await self._call(routes.GET_SESSION, read, id=session)
+
+    async def list_sessions(
+        self, *, holder: str | None = None, instance: str | None = None
+    ) -> AsyncIterator[SessionObject]:
+        """Every session, those that are over too; of one holder or instance if given."""
+        asked = {"holder": holder, "instance": instance}
+        query: dict[str, str | int] = {name: text for name, text in asked.items() if text is not None}
+        after: str | None = None
+        while after != "":
+            read = partial(believe.sessions, after=after)
+            further: dict[str, str | int] = {"continue": after} if after else {}
+            page = await self._call(routes.LIST_SESSIONS, read, query=query | further)
+            for session in page.items:
+                yield session
+            after = page.continue_
 
     async def whoami(self) -> WhoamiReply:
         """Whom the server takes this client for."""

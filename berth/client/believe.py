@@ -15,6 +15,8 @@ from berth.wire.shapes import (
     ForceReleaseReply,
     LeaseList,
     LeaseObject,
+    SessionList,
+    SessionObject,
     VerifyReply,
     VersionReply,
     WhoamiReply,
@@ -65,6 +67,27 @@ def lease(body: bytes, *, namespace: str, name: str) -> LeaseObject:
 
 def page(body: bytes, *, after: str | None) -> LeaseList:
     reply = _decoded(body, LeaseList)
+    if reply.continue_ and reply.continue_ == after:
+        raise Unbelievable("the next page is the same one again, without end")
+    return reply
+
+
+def opened(body: bytes, *, holder: str, instance: str) -> SessionObject:
+    reply = _decoded(body, SessionObject)
+    if not (reply.alive and reply.id and (reply.holder, reply.instance) == (holder, instance)):
+        raise Unbelievable("opened no session of the holder and instance that asked for one")
+    return reply
+
+
+def session(body: bytes, *, session_id: str) -> SessionObject:
+    reply = _decoded(body, SessionObject)
+    if reply.id != session_id:
+        raise Unbelievable(f"told of another session, {shown(reply.id)}")
+    return reply
+
+
+def sessions(body: bytes, *, after: str | None) -> SessionList:
+    reply = _decoded(body, SessionList)
     if reply.continue_ and reply.continue_ == after:
         raise Unbelievable("the next page is the same one again, without end")
     return reply

@@ -77,9 +77,9 @@ class LeaseLost(BerthError):
     `loss`: `refused` when the server said so, `deadline` when it could not be asked in time.
     """
 
-    def __init__(self, namespace: str, name: str, loss: Loss) -> None:
-        why = "the server gave it up" if loss == "refused" else "it could not be renewed in time"
-        super().__init__(f"lost {namespace}/{name}: {why}")
+    def __init__(self, what: str, loss: Loss) -> None:
+        why = "the server says that it is over" if loss == "refused" else "it could not be renewed in time"
+        super().__init__(f"lost {what}: {why}")
         self.loss = loss
 
 

@@ -1,53 +1,33 @@
-"""Held: a lease that is held, as the work under it sees it.
+"""Held: what is held, as the work under it sees it.
 
-Owns the one answer to whether the work may act now. Keeps nothing alive and asks nobody: `keeper` does.
+Owns the one answer to whether the work may act now. Keeps nothing alive and asks nobody: `keeper` does. What
+looks at it may be in any thread.
 """
 
 from collections.abc import Callable
 
 import trio
-from msgspec import Struct
 
 from berth.client.errors import LeaseLost
 from berth.core.holding import Holding, Loss, Reading, checked, kill_in_us, remaining_us
-from berth.runtime.clock import MICROSECONDS
-from berth.wire.shapes import Semantics
+from berth.runtime.clock import MICROSECONDS, Clock
 
 
-class Terms(Struct, frozen=True):
-    """What is asked for."""
-
-    namespace: str
-    name: str
-    holder: str
-    ttl_seconds: int
-    semantics: Semantics
-    max_holders: int | None
-    lock_delay_seconds: int | None
-    budget_seconds: float
-
-    @property
-    def heartbeat_seconds(self) -> float:
-        return self.ttl_seconds / 3
+def reader_of(clock: Clock) -> Callable[[], Reading]:
+    """Reads all clocks of the machine at once."""
+    return lambda: Reading(clock.boot_us(), clock.raw_us(), clock.wall_us())
 
 
-class Held:
-    """A lease that is held, as the work sees it. What looks at it may be in any thread."""
+class Deadline:
+    """How long the work may act, and whether it still may."""
 
-    def __init__(self, terms: Terms, holding: Holding, now: Callable[[], Reading]) -> None:
-        self.namespace = terms.namespace
-        self.name = terms.name
-        self.holder = terms.holder
-        """As the server knows it, the instance included."""
+    def __init__(self, what: str, holding: Holding, now: Callable[[], Reading]) -> None:
+        self.what = what
+        """What is held, for people."""
         self.holding = holding
         self.news = trio.Event()
         """Set when something was heard from the server; then there is a new one."""
         self._now = now
-
-    @property
-    def token(self) -> int:
-        """The fencing token: it goes with every write to the target."""
-        return self.holding.token
 
     @property
     def loss(self) -> Loss | None:
@@ -74,10 +54,27 @@ class Held:
         """Return if the work may act now. To be called before each effect. Raises LeaseLost."""
         loss = self.lost
         if loss is not None:
-            raise LeaseLost(self.namespace, self.name, loss)
+            raise LeaseLost(self.what, loss)
 
     def heard(self, holding: Holding) -> None:
-        """Take up what a reply made of the tenure, and wake who watches."""
+        """Take up what a reply made of it, and wake who watches."""
         self.holding = holding
         self.news.set()
         self.news = trio.Event()
+
+
+class Held(Deadline):
+    """A lease that is held. `holder` is as the server knows it, the instance included."""
+
+    def __init__(
+        self, namespace: str, name: str, holder: str, holding: Holding, now: Callable[[], Reading]
+    ) -> None:
+        super().__init__(f"{namespace}/{name}", holding, now)
+        self.namespace = namespace
+        self.name = name
+        self.holder = holder
+
+    @property
+    def token(self) -> int:
+        """The fencing token: it goes with every write to the target."""
+        return self.holding.token

@@ -1,9 +1,9 @@
 """Hold: work that runs only while a lease is held.
 
-Owns the order of things: acquire, work, stop, release, and never release before the work has stopped. When
-the lease is lost the work is cancelled in time, by a deadline that counts from before a request was sent, on
-the machine's fastest clock, less the time that stopping takes. An outcome that is unknown neither prolongs
-the tenure nor ends it.
+Owns how a lease is got, and the calls that keep its tenure. When it is lost the work is cancelled in time, by
+a deadline that counts from before a request was sent, on the machine's fastest clock, less the time that
+stopping takes; only when the work has stopped the lease is released. An outcome that is unknown neither
+prolongs the tenure nor ends it.
 
 It cannot stop code that does not reach a checkpoint of Trio, nor a process that is paused after its last
 `held.check()`: only the target can, by refusing a late token (`berth.client.fencing`).
@@ -15,21 +15,51 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from math import inf
 from random import Random
+from typing import Protocol
 
 import trio
+from msgspec import UNSET, Struct
 
-from berth.client.errors import LeaseLost
-from berth.client.held import Held, Terms
-from berth.client.keeper import Keeper, Leases
-from berth.core.holding import stop_budget_us
+from berth.client.errors import BerthError, Conflict, LeaseNotAcquired, OutcomeUnknown, Unreachable
+from berth.client.held import Held, reader_of
+from berth.client.keeper import RETRY_SECONDS, kept, soon
+from berth.core.holding import Holding, Reading, stop_budget_us
 from berth.runtime.clock import MICROSECONDS, Clock, SystemClock
-from berth.runtime.supervise import open_service_nursery
-from berth.wire.shapes import Semantics
+from berth.wire.shapes import AcquireReply, Semantics
+
+
+class Leases(Protocol):
+    """The calls that holding needs; `BerthClient` has them."""
+
+    async def acquire(
+        self,
+        namespace: str,
+        name: str,
+        *,
+        holder: str,
+        ttl_seconds: int | None = None,
+        semantics: Semantics | None = None,
+        max_holders: int | None = None,
+        lock_delay_seconds: int | None = None,
+    ) -> AcquireReply: ...
+
+    async def renew(
+        self, namespace: str, name: str, *, holder: str, fencing_token: int, ttl_seconds: int
+    ) -> AcquireReply: ...
+
+    async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None: ...
 
 
 def new_instance() -> str:
     """What tells this holder from every other that uses the same name: the process, and chance."""
     return f"{os.getpid()}-{secrets.token_hex(4)}"
+
+
+def budget_us(ttl_seconds: int, stop_budget_seconds: float | None) -> int:
+    """The time kept for stopping: what was asked for, else 5 s, or a quarter of a short ttl."""
+    if stop_budget_seconds is None:
+        return stop_budget_us(ttl_seconds * MICROSECONDS)
+    return round(stop_budget_seconds * MICROSECONDS)
 
 
 @asynccontextmanager
@@ -63,7 +93,6 @@ async def hold(
     server says so.
     """
     mark = new_instance() if instance is None else instance
-    budget_seconds = stop_budget_us(ttl_seconds * MICROSECONDS) / MICROSECONDS
     terms = Terms(
         namespace,
         name,
@@ -72,25 +101,111 @@ async def hold(
         semantics,
         max_holders,
         lock_delay_seconds,
-        budget_seconds if stop_budget_seconds is None else stop_budget_seconds,
+        budget_us(ttl_seconds, stop_budget_seconds),
     )
-    keeper = Keeper(leases, terms, clock or SystemClock(), rng or Random(), on_danger)
-    held = await keeper.acquire(wait_seconds)
-    failure: Exception | None = None
-    work = trio.CancelScope()
-    async with open_service_nursery() as nursery:
-        nursery.start_soon(keeper.keep_alive, held)
-        nursery.start_soon(keeper.watch, held, work)
+    rng = rng or Random()
+    now = reader_of(clock or SystemClock())
+    held = await _acquired(leases, terms, wait_seconds, now, rng)
+    async with kept(held, _Tenure(leases, terms, held.token, now), rng=rng, on_danger=on_danger):
+        yield held
+
+
+class Terms(Struct, frozen=True):
+    """What is asked for."""
+
+    namespace: str
+    name: str
+    holder: str
+    ttl_seconds: int
+    semantics: Semantics
+    max_holders: int | None
+    lock_delay_seconds: int | None
+    budget_us: int
+
+
+async def _acquired(
+    leases: Leases, terms: Terms, wait_seconds: float, now: Callable[[], Reading], rng: Random
+) -> Held:
+    """Ask until the lease is granted with time left to work; at least once.
+
+    Raises LeaseNotAcquired, and at once what no waiting mends.
+    """
+    give_up = trio.current_time() + wait_seconds
+    while True:
+        sent = now()
         try:
-            with work:
-                yield held
-        except Exception as raised:  # noqa: BLE001 - raised again below, out of the nursery's group
-            failure = raised
-        finally:
-            # The work has stopped: now, and not before, somebody else may have the lease.
-            nursery.cancel_scope.cancel()
-            await keeper.release(held)
-    if failure is not None:
-        raise failure
-    if held.loss is not None:
-        raise LeaseLost(namespace, name, held.loss)
+            reply = await _ask(leases, terms)
+            text = f"held by {reply.holder}" if reply.holder else f"not free yet ({reply.reason})"
+            pause_seconds = _pause_seconds(reply)
+        except (Unreachable, OutcomeUnknown) as fault:
+            reply, text, pause_seconds = None, str(fault), RETRY_SECONDS
+        if reply is not None and reply.acquired:
+            held = _held(terms, reply.fencing_token, sent, now)
+            if held.lost is None:
+                return held
+            # The reply took so long that nothing is left: ask again, as the live holder.
+            text, pause_seconds = "the server answers too slowly for the ttl", 0.0
+        if trio.current_time() >= give_up:
+            raise LeaseNotAcquired(f"{terms.namespace}/{terms.name}: {text}", reply)
+        await trio.sleep(min(soon(pause_seconds, rng), max(0.0, give_up - trio.current_time())))
+
+
+async def _ask(leases: Leases, terms: Terms) -> AcquireReply:
+    return await leases.acquire(
+        terms.namespace,
+        terms.name,
+        holder=terms.holder,
+        ttl_seconds=terms.ttl_seconds,
+        semantics=terms.semantics,
+        max_holders=terms.max_holders,
+        lock_delay_seconds=terms.lock_delay_seconds,
+    )
+
+
+def _held(terms: Terms, token: int, sent: Reading, now: Callable[[], Reading]) -> Held:
+    exclusive = terms.semantics == "at-most-once"
+    holding = Holding(token, terms.ttl_seconds * MICROSECONDS, terms.budget_us, sent, deadline=exclusive)
+    return Held(terms.namespace, terms.name, terms.holder, holding, now)
+
+
+def _pause_seconds(reply: AcquireReply) -> float:
+    """Until it is worth asking again: not before the holder's time is over, unless it gives up early."""
+    left = reply.remaining_seconds
+    return RETRY_SECONDS if left is UNSET else min(RETRY_SECONDS, max(0.01, left))
+
+
+class _Tenure:
+    """The pulse of one tenure."""
+
+    def __init__(self, leases: Leases, terms: Terms, token: int, now: Callable[[], Reading]) -> None:
+        self.heartbeat_seconds = terms.ttl_seconds / 3
+        self.now = now
+        self._leases = leases
+        self._terms = terms
+        self._token = token
+
+    async def renew(self) -> bool | None:
+        try:
+            reply = await self._leases.renew(
+                self._terms.namespace,
+                self._terms.name,
+                holder=self._terms.holder,
+                fencing_token=self._token,
+                ttl_seconds=self._terms.ttl_seconds,
+            )
+        except Conflict:
+            return False
+        except BerthError:
+            return None
+        return reply.acquired
+
+    async def give_up(self) -> None:
+        try:
+            await self._leases.release(
+                self._terms.namespace,
+                self._terms.name,
+                holder=self._terms.holder,
+                fencing_token=self._token,
+            )
+        except BerthError:
+            pass

@@ -15,6 +15,8 @@ READS = frozenset(
         routes.LIST,
         routes.LIST_ALL,
         routes.VERIFY,
+        routes.GET_SESSION,
+        routes.LIST_SESSIONS,
         routes.WHOAMI,
         routes.VERSION,
         routes.HEALTHZ,
@@ -30,9 +32,18 @@ READS = frozenset(
 # - renew: holder and token name one tenure. It is kept twice, or it is over and a late one is refused.
 # - release: holder and token name one tenure. Ended twice, it is ended once; a late one meets a free lease or
 #   a higher token, and ends nothing.
+# - open-session: another session may come of it, on which nothing hangs and which ends with its ttl.
+# - renew-session, end-session: the id names one session, which is kept twice or ended once.
 # Not force-release: its reply says whom it ended, and for how long that holder may still act. A second one
 # could only be told that the token is stale, and the reply that matters would be lost behind it.
-REPEATABLE = READS | {routes.ACQUIRE.id, routes.RENEW.id, routes.RELEASE.id}
+REPEATABLE = READS | {
+    routes.ACQUIRE.id,
+    routes.RENEW.id,
+    routes.RELEASE.id,
+    routes.OPEN_SESSION.id,
+    routes.RENEW_SESSION.id,
+    routes.END_SESSION.id,
+}
 
 
 class Tries:

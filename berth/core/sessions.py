@@ -36,8 +36,11 @@ SessionRequest = OpenSession | RenewSession | EndSession
 
 
 class SessionAlive(Struct, frozen=True, gc=False):
+    """It lives, until `expires_at_us` if nothing is heard of it."""
+
     session: Session
     remaining_us: int
+    expires_at_us: int
 
 
 class SessionOver(Struct, frozen=True, gc=False):
@@ -74,7 +77,7 @@ def _open(at_us: int, request: OpenSession) -> SessionDecision:
     assert request.ttl_us > 0
     assert request.holder
     session = Session(request.id, 1, request.holder, request.instance, request.ttl_us, at_us)
-    return SessionDecision(session, SessionAlive(session, request.ttl_us))
+    return SessionDecision(session, _alive(session, request.ttl_us, at_us))
 
 
 def _renew(seen: SessionSeen | None, at_us: int) -> SessionDecision:
@@ -84,7 +87,7 @@ def _renew(seen: SessionSeen | None, at_us: int) -> SessionDecision:
         # Its holder will be told that it is over, so it must be over for everybody.
         return _end(seen, at_us, "expired")
     session = replace(seen.session, version=seen.session.version + 1, mark=None)
-    return SessionDecision(session, SessionAlive(session, session.ttl_us))
+    return SessionDecision(session, _alive(session, session.ttl_us, at_us))
 
 
 def _end(seen: SessionSeen | None, at_us: int, how: SessionEnd) -> SessionDecision:
@@ -92,10 +95,14 @@ def _end(seen: SessionSeen | None, at_us: int, how: SessionEnd) -> SessionDecisi
         return SessionDecision(None, _over(seen))
     left_us = seen.session.ttl_us - seen.idle_us
     if how == "expired" and left_us >= 0:
-        return SessionDecision(None, SessionAlive(seen.session, left_us))
+        return SessionDecision(None, _alive(seen.session, left_us, at_us))
     # The renewal mark stays: the lock delay of its leases counts from the last sign of life.
     session = replace(seen.session, version=seen.session.version + 1, ended=how, ended_at_us=at_us)
     return SessionDecision(session, SessionOver("expired" if how == "expired" else "ended"))
+
+
+def _alive(session: Session, left_us: int, at_us: int) -> SessionAlive:
+    return SessionAlive(session, left_us, at_us + left_us)
 
 
 def _over(seen: SessionSeen | None) -> SessionOver:

@@ -10,7 +10,7 @@ from random import Random
 from typing import NamedTuple, cast
 
 from berth.core.names import Key
-from berth.core.records import Observed
+from berth.core.records import Observed, SessionEnd
 from berth.core.requests import (
     Acquire,
     Acquired,
@@ -24,12 +24,15 @@ from berth.core.requests import (
     Renew,
     Renewed,
 )
+from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionOutcome, SessionRequest
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.runtime.supervise import open_service_nursery
-from berth.service.rounds import Change, Rounds
+from berth.service.rounds import Change, Operation, Rounds
 from berth.service.sweeper import Sweeper, Sweeping
-from berth.store.api import Store
+from berth.store.api import Reading, Store
+
+SESSION_HOLDERS_MAX = 10_000
 
 
 class Page(NamedTuple):
@@ -47,6 +50,7 @@ class LeaseService:
         self._rounds = rounds
         self._incarnation = clock.wall_us()
         self._changes = 0
+        self._session_holders: dict[str, str] = {}
 
     async def acquire(self, key: Key, request: Acquire) -> Acquired | NotAcquired | Refused:
         return cast("Acquired | NotAcquired | Refused", await self._rounds.ask(key, request))
@@ -59,6 +63,42 @@ class LeaseService:
 
     async def force_release(self, key: Key, request: ForceRelease) -> Forced | Refused:
         return cast("Forced | Refused", await self._rounds.ask(key, request))
+
+    async def open_session(self, request: OpenSession) -> SessionOutcome:
+        return await self._ask_session(request.id, request)
+
+    async def renew_session(self, session: str) -> SessionOutcome:
+        return await self._ask_session(session, RenewSession())
+
+    async def end_session(self, session: str, how: SessionEnd) -> SessionOutcome:
+        return await self._ask_session(session, EndSession(how))
+
+    async def session_holder(self, session: str) -> str | None:
+        """Whose session it is, None where there is none. It never changes, so it is kept once known."""
+        holder = self._session_holders.get(session)
+        if holder is None:
+            seen = (await self._store.read((), [session])).sessions.get(session)
+            if seen is None:
+                return None
+            holder = seen.session.holder
+            if len(self._session_holders) >= SESSION_HOLDERS_MAX:
+                self._session_holders.clear()
+            self._session_holders[session] = holder
+        return holder
+
+    async def get_session(self, session: str) -> Reading:
+        """A reading that holds the session, if there is one."""
+        return await self._store.read((), [session])
+
+    async def sessions(self, after: str | None, limit: int) -> Reading:
+        """A reading of at most `limit` sessions beyond `after`, in the order of their ids."""
+        return await self._store.sessions(after, limit)
+
+    async def _ask_session(self, session: str, request: SessionRequest) -> SessionOutcome:
+        (answer,) = await self._rounds.submit([Operation(session, request)])
+        if isinstance(answer, Exception):
+            raise answer
+        return cast("SessionOutcome", answer)
 
     async def get(self, key: Key) -> Observed:
         return (await self._store.read([key])).leases[key]

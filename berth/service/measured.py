@@ -51,6 +51,9 @@ class MeasuredStore:
         finally:
             self._observe("list", result, (self._clock.boot_us() - start_us) / 1_000_000)
 
+    async def sessions(self, after: str | None, limit: int) -> Reading:
+        return await self._timed("list", self._store.sessions(after, limit), lambda _: "ok")
+
     async def ping(self) -> None:
         await self._timed("ping", self._store.ping(), lambda _: "ok")
 

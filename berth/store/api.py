@@ -56,6 +56,10 @@ class Store(Protocol):
         """
         ...
 
+    async def sessions(self, after: str | None, limit: int) -> Reading:
+        """At most `limit` sessions beyond the id `after`, in the order of their ids; no leases."""
+        ...
+
     async def ping(self) -> None:
         """Return if a write could be made now. Constant cost."""
         ...

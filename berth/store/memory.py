@@ -27,7 +27,8 @@ class MemoryStore:
         self._quarantine_until_us = self._time.read().now_us + round(quarantine_seconds * MICROSECONDS)
         self._records: dict[Key, Record] = {}
         self._sessions: dict[str, Session] = {}
-        self._keys = SortedKeys()
+        self._keys = SortedKeys[Key]()
+        self._ids = SortedKeys[str]()
 
     async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         await trio.lowlevel.checkpoint()
@@ -56,13 +57,17 @@ class MemoryStore:
             after = keys[-1]
             limit -= len(keys)
 
+    async def sessions(self, after: str | None, limit: int) -> Reading:
+        await trio.lowlevel.checkpoint()
+        return self._read((), self._ids.after(after, limit))
+
     async def ping(self) -> None:
         await trio.lowlevel.checkpoint()
 
     def _read(self, keys: Collection[Key], sessions: Iterable[str]) -> Reading:
         instant = self._time.read()
         records = {key: self._records[key] for key in keys if key in self._records}
-        wanted = {*sessions, *session_ids(records.values())}
+        wanted = dict.fromkeys([*sessions, *session_ids(records.values())])
         found = [self._sessions[each] for each in wanted if each in self._sessions]
         return reading(instant, keys, records, found, self._quarantine(instant))
 
@@ -79,6 +84,8 @@ class MemoryStore:
         stored = self._sessions.get(session.id)
         if session.version != (stored.version if stored else 0) + 1:
             return False
+        if stored is None:
+            self._ids.add(session.id)
         self._sessions[session.id] = marked_session(session, now_us)
         return True
 

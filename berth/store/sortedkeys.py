@@ -1,25 +1,29 @@
-"""Sorted keys: a set of lease keys in order, that grows by one at the same small cost at any size.
+"""Sorted keys: a set of keys in order, that grows by one at the same small cost at any size.
 
 Owns the order in which a store in memory is listed. Keys are never taken out, since leases are never deleted.
 """
 
 from bisect import bisect_right, insort
 from itertools import chain, islice
+from typing import Generic, TypeVar
 
 from berth.core.names import Key
 
 _SHELF_MAX = 1_000
 
 
-class SortedKeys:
+KeyT = TypeVar("KeyT", Key, str)
+
+
+class SortedKeys(Generic[KeyT]):
     """Keys on short sorted shelves: inserting moves at most one shelf, not a million keys."""
 
     def __init__(self) -> None:
-        self._shelves: list[list[Key]] = [[]]
-        self._firsts: list[Key] = []
+        self._shelves: list[list[KeyT]] = [[]]
+        self._firsts: list[KeyT] = []
         """The first key of every shelf but the leftmost, which also takes whatever is smaller."""
 
-    def add(self, key: Key) -> None:
+    def add(self, key: KeyT) -> None:
         """Add a key that is not there yet."""
         index = bisect_right(self._firsts, key)
         shelf = self._shelves[index]
@@ -30,7 +34,7 @@ class SortedKeys:
             self._shelves.insert(index + 1, right)
             self._firsts.insert(index, right[0])
 
-    def after(self, key: Key | None, limit: int) -> list[Key]:
+    def after(self, key: KeyT | None, limit: int) -> list[KeyT]:
         """The first `limit` keys beyond `key` (None: from the start), in order."""
         if key is None:
             return list(islice(chain.from_iterable(self._shelves), limit))

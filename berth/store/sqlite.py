@@ -113,6 +113,9 @@ class SqliteStore:
             after = page[-1].key
             limit -= len(page)
 
+    async def sessions(self, after: str | None, limit: int) -> Reading:
+        return await self._call(lambda db: rows.sessions(db, self._time, after, limit), writes=False)
+
     async def ping(self) -> None:
         await self._call(lambda db: rows.save_time(db, self._time), writes=True)
 

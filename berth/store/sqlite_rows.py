@@ -29,6 +29,8 @@ _READ_SESSIONS = f"SELECT {_SESSION} FROM json_each(?) AS k CROSS JOIN berth_ses
 _SCAN = f"""SELECT {_LEASE} FROM berth_leases AS l
     WHERE (l.namespace, l.name) > (?, ?) ORDER BY l.namespace, l.name LIMIT ?"""
 
+_SCAN_SESSIONS = f"SELECT {_SESSION} FROM berth_sessions AS s WHERE s.id > ? ORDER BY s.id LIMIT ?"
+
 _INSERT_LEASE = """INSERT INTO berth_leases (version, token, semantics, max_holders, lock_delay_us, tenures,
     ended_acquired_at_us, ended_at_us, ended_clean, namespace, name)
     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (namespace, name) DO NOTHING"""
@@ -59,6 +61,13 @@ def scan(db: sqlite3.Connection, time: FileTime, after: Key | None, limit: int) 
     with _transaction(db, "BEGIN"):
         records = [_record(row) for row in db.execute(_SCAN, (*(after or ("", "")), limit))]
         return _reading(db, time, [record.key for record in records], records, ())
+
+
+def sessions(db: sqlite3.Connection, time: FileTime, after: str | None, limit: int) -> Reading:
+    """The next `limit` sessions beyond `after`, in order."""
+    with _transaction(db, "BEGIN"):
+        found = [_session(row) for row in db.execute(_SCAN_SESSIONS, (after or "", limit))]
+        return reading(time.read(), (), {}, found)
 
 
 def write(db: sqlite3.Connection, time: FileTime, writes: Sequence[Write]) -> set[Key | str]:

@@ -4,20 +4,24 @@ Owns the field rules and their texts. Promises a core request or a `Failure` wit
 people; never another exception, whatever bytes come in.
 """
 
-from typing import TypeVar
-
 import msgspec
 
 from berth.core.names import Key, holder_problem, key_problem, name_problem, namespace_problem
 from berth.core.requests import Acquire, ForceRelease, Release, Renew
+from berth.core.sessions import OpenSession
 from berth.wire.problems import Failure
-from berth.wire.shapes import AcquireBody, ForceReleaseBody, ReleaseBody, RenewBody, VerifyBody
+from berth.wire.shapes import (
+    AcquireBody,
+    ForceReleaseBody,
+    ReleaseBody,
+    RenewBody,
+    SessionBody,
+    VerifyBody,
+)
 
 SECOND_US = 1_000_000
 LOCK_DELAY_MAX_SECONDS = 600
 REASON_MAX_BYTES = 1024
-
-BodyT = TypeVar("BodyT", AcquireBody, RenewBody, ReleaseBody, VerifyBody, ForceReleaseBody)
 
 
 class TtlBounds(msgspec.Struct, frozen=True):
@@ -68,7 +72,9 @@ def checked_namespace(namespace: str) -> str:
 
 def acquire_request(body: AcquireBody, bounds: TtlBounds) -> Acquire:
     holder = _holder(body.holder)
-    ttl_us = _ttl_us(body.ttl_seconds, bounds)
+    if body.session is not None and body.ttl_seconds is not None:
+        raise Failure("ttl_and_session")
+    ttl_us = _ttl_us(body.ttl_seconds, bounds) if body.session is None else 0
     lock_delay_seconds = body.lock_delay_seconds or 0
     if not 0 <= lock_delay_seconds <= LOCK_DELAY_MAX_SECONDS:
         raise Failure("invalid_body", f"lockDelaySeconds must be from 0 to {LOCK_DELAY_MAX_SECONDS}")
@@ -80,10 +86,20 @@ def acquire_request(body: AcquireBody, bounds: TtlBounds) -> Acquire:
     return Acquire(
         holder,
         ttl_us,
+        body.session,
         semantics=semantics,
         max_holders=body.max_holders,
         lock_delay_us=lock_delay_seconds * SECOND_US,
     )
+
+
+def session_request(session: str, body: SessionBody, bounds: TtlBounds) -> OpenSession:
+    """The request to open a session under the new id `session`."""
+    holder = _holder(body.holder)
+    instance = body.instance or ""
+    if instance and holder_problem(instance):
+        raise Failure("invalid_body", "instance must be at most 253 bytes without control characters")
+    return OpenSession(session, holder, instance, _ttl_us(body.ttl_seconds, bounds))
 
 
 def renew_request(body: RenewBody, bounds: TtlBounds) -> Renew:
@@ -133,7 +149,15 @@ def _ttl_us(ttl_seconds: int | None, bounds: TtlBounds) -> int:
     if ttl_seconds is None or ttl_seconds <= 0:
         raise Failure("invalid_ttl")
     if ttl_seconds > bounds.max_seconds:
-        raise Failure("ttl_too_large", f"ttlSeconds must be at most {bounds.max_seconds:g} on this server")
+        raise Failure(
+            "ttl_too_large", f"ttlSeconds must be at most {_number(bounds.max_seconds)} on this server"
+        )
     if ttl_seconds < bounds.min_seconds:
-        raise Failure("ttl_too_small", f"ttlSeconds must be at least {bounds.min_seconds:g} on this server")
+        raise Failure(
+            "ttl_too_small", f"ttlSeconds must be at least {_number(bounds.min_seconds)} on this server"
+        )
     return ttl_seconds * SECOND_US
+
+
+def _number(seconds: float) -> str:
+    return str(int(seconds)) if seconds == int(seconds) else str(seconds)

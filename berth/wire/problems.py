@@ -39,6 +39,7 @@ Code = Literal[
     "store_unavailable",
     "token_exhausted",
     "too_many_connections",
+    "ttl_and_session",
     "ttl_too_large",
     "ttl_too_small",
     "unauthenticated",
@@ -74,6 +75,9 @@ PROBLEMS: dict[Code, Problem] = {
     "invalid_ttl": Problem(400, "ttlSeconds must be positive", EXIT_USAGE),
     "ttl_too_large": Problem(400, "ttlSeconds is too large", EXIT_USAGE),
     "ttl_too_small": Problem(400, "ttlSeconds is too small", EXIT_USAGE),
+    "ttl_and_session": Problem(
+        400, "give either ttlSeconds or session: a session has a ttl of its own", EXIT_USAGE
+    ),
     "invalid_token": Problem(400, "fencingToken must be non-zero", EXIT_USAGE),
     "invalid_namespace": Problem(400, "invalid namespace", EXIT_USAGE, "invalid-key"),
     "invalid_name": Problem(400, "invalid name", EXIT_USAGE, "invalid-key"),

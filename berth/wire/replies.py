@@ -6,8 +6,9 @@ Owns the mapping from microseconds to texts and seconds. It prints instants; it 
 from msgspec import UNSET, UnsetType
 
 from berth.core.instants import rfc3339
-from berth.core.records import Observed
+from berth.core.records import Observed, SessionSeen
 from berth.core.requests import Acquired, Forced, Lost, NotAcquired, Renewed, Standing, View
+from berth.core.sessions import SessionAlive, SessionOutcome, SessionOver
 from berth.core.standing import closed_for_us, live_views
 from berth.wire.shapes import (
     AcquireReply,
@@ -15,12 +16,15 @@ from berth.wire.shapes import (
     ForceReleaseReply,
     HolderObject,
     LeaseObject,
+    SessionObject,
     VerifyReply,
 )
 
+SECOND_US = 1_000_000
+
 
 def seconds(span_us: int) -> float:
-    return span_us / 1_000_000
+    return span_us / SECOND_US
 
 
 def _seconds_or_unset(span_us: int | None) -> float | UnsetType:
@@ -97,6 +101,34 @@ def lease_object(observed: Observed) -> LeaseObject | None:
         newest.expires_at,
         newest.remaining_seconds,
         newest.session,
+    )
+
+
+def session_object(seen: SessionSeen, at_us: int) -> SessionObject:
+    """A session as read at `at_us`."""
+    session = seen.session
+    left_us = session.ttl_us - seen.idle_us
+    if session.ended is None and left_us >= 0:
+        return session_reply(session.id, SessionAlive(session, left_us, at_us + left_us))
+    reason = "ended" if session.ended in ("clean", "forced") else "expired"
+    return SessionObject(
+        session.id, False, session.holder, session.instance, session.ttl_us // SECOND_US, reason=reason
+    )
+
+
+def session_reply(session_id: str, outcome: SessionOutcome) -> SessionObject:
+    """What opening or renewing a session came to."""
+    if isinstance(outcome, SessionOver):
+        return SessionObject(session_id, False, reason=outcome.reason)
+    session = outcome.session
+    return SessionObject(
+        session_id,
+        True,
+        session.holder,
+        session.instance,
+        session.ttl_us // SECOND_US,
+        rfc3339(outcome.expires_at_us),
+        seconds(outcome.remaining_us),
     )
 
 

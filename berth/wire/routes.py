@@ -19,6 +19,10 @@ from berth.wire.shapes import (
     ReleaseBody,
     RenewBody,
     Role,
+    SessionBody,
+    SessionList,
+    SessionObject,
+    SessionRenewBody,
     VerifyBody,
     VerifyReply,
     VersionReply,
@@ -43,7 +47,7 @@ class Operation(Struct, frozen=True):
     """
 
     id: str
-    method: Literal["GET", "POST"]
+    method: Literal["DELETE", "GET", "POST"]
     path: str
     summary: str
     role: Role | None
@@ -62,6 +66,8 @@ class Operation(Struct, frozen=True):
 
 _LEASES = "/v1alpha1/namespaces/{namespace}/leases"
 _LEASE = _LEASES + "/{name}"
+_SESSIONS = "/v1alpha1/sessions"
+_SESSION = _SESSIONS + "/{id}"
 _KEY: tuple[Code, ...] = ("invalid_namespace", "invalid_name", "invalid_key")
 _BODY: tuple[Code, ...] = ("invalid_body", "body_too_large", *_KEY)
 _STORE: tuple[Code, ...] = ("store_unavailable", "internal")
@@ -87,7 +93,11 @@ ACQUIRE = Operation(
         *_TTL,
         *_WRITE,
         "semantics_mismatch",
+        "ttl_and_session",
+        "session_holder_mismatch",
+        "session_ended",
         "held_by_session",
+        "held_by_ttl",
         "quarantine",
         "token_exhausted",
     ),
@@ -173,6 +183,56 @@ LIST_ALL = Operation(
     query=_PAGE,
     codes=("invalid_body", "forbidden_namespace", *_STORE),
 )
+OPEN_SESSION = Operation(
+    "open-session",
+    "POST",
+    _SESSIONS,
+    "Open a session: one sign of life for any number of leases",
+    "holder",
+    SessionBody,
+    SessionObject,
+    201,
+    codes=("invalid_body", "body_too_large", *_HOLDER, *_TTL, *_WRITE),
+)
+RENEW_SESSION = Operation(
+    "renew-session",
+    "POST",
+    f"{_SESSION}/renew",
+    "Keep a session and all leases under it; one that is over answers with `alive` false",
+    "holder",
+    SessionRenewBody,
+    SessionObject,
+    codes=("invalid_body", "body_too_large", "forbidden_holder", "forbidden_role", *_WRITE),
+)
+END_SESSION = Operation(
+    "end-session",
+    "DELETE",
+    _SESSION,
+    "End a session and free all leases under it; also when it is over already",
+    "holder",
+    None,
+    None,
+    204,
+    codes=("forbidden_holder", "forbidden_role", *_WRITE),
+)
+GET_SESSION = Operation(
+    "get-session", "GET", _SESSION, "One session", "reader", None, SessionObject, codes=("not_found", *_STORE)
+)
+LIST_SESSIONS = Operation(
+    "list-sessions",
+    "GET",
+    _SESSIONS,
+    "The sessions, those that are over included",
+    "reader",
+    None,
+    SessionList,
+    query=(
+        Query("holder", "string", "Only this holder's"),
+        Query("instance", "string", "Only this instance's"),
+        *_PAGE,
+    ),
+    codes=("invalid_body", *_STORE),
+)
 WHOAMI = Operation(
     "whoami", "GET", "/v1alpha1/whoami", "Whom the server takes the caller for", "reader", None, WhoamiReply
 )
@@ -191,6 +251,11 @@ OPERATIONS = (
     GET,
     LIST,
     LIST_ALL,
+    OPEN_SESSION,
+    RENEW_SESSION,
+    END_SESSION,
+    GET_SESSION,
+    LIST_SESSIONS,
     WHOAMI,
     VERSION,
     OPENAPI,

@@ -19,10 +19,14 @@ class _Body(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=
 
 
 class AcquireBody(_Body, frozen=True):
-    """`holder` and `ttlSeconds` are required. `maxHolders` is for at-least-once only; absent: no limit."""
+    """`holder` and one of `ttlSeconds` and `session` are required.
+
+    `maxHolders` is for at-least-once only; absent: no limit.
+    """
 
     holder: str | None = None
     ttl_seconds: Int32 | None = None
+    session: str | None = None
     semantics: Semantics | None = None
     max_holders: Int32 | None = None
     lock_delay_seconds: Int32 | None = None
@@ -51,6 +55,18 @@ class ForceReleaseBody(_Body, frozen=True):
 
     fencing_token: Int32 | None = None
     reason: str | None = None
+
+
+class SessionBody(_Body, frozen=True):
+    """Another `instance` of a holder is another holder."""
+
+    holder: str | None = None
+    ttl_seconds: Int32 | None = None
+    instance: str | None = None
+
+
+class SessionRenewBody(_Body, frozen=True):
+    """Nothing: the path says it all."""
 
 
 class _Reply(Struct, frozen=True, omit_defaults=True, rename="camel", gc=False):
@@ -110,6 +126,26 @@ class LeaseList(_Reply, frozen=True):
 
     items: list[LeaseObject]
     revision: str
+    continue_: str = ""
+
+
+class SessionObject(_Reply, frozen=True):
+    """A session. One that is over has `alive` false and a `reason`: ended, expired or unknown."""
+
+    id: str
+    alive: bool
+    holder: str = ""
+    instance: str = ""
+    ttl_seconds: int | UnsetType = UNSET
+    expires_at: str = ""
+    remaining_seconds: float | UnsetType = UNSET
+    reason: str = ""
+
+
+class SessionList(_Reply, frozen=True):
+    """A page of sessions, in the order of their ids. `continue` asks for the next; absent at the end."""
+
+    items: list[SessionObject]
     continue_: str = ""
 
 

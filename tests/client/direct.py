@@ -9,10 +9,11 @@ import trio
 from berth.client import Conflict, OutcomeUnknown
 from berth.core.names import Key
 from berth.core.requests import Acquire, Refused, Release, Renew
+from berth.core.sessions import OpenSession
 from berth.service.leases import LeaseService
 from berth.wire.problems import refusal
-from berth.wire.replies import acquire_reply, renew_reply
-from berth.wire.shapes import AcquireReply, Semantics
+from berth.wire.replies import acquire_reply, renew_reply, session_reply
+from berth.wire.shapes import AcquireReply, Semantics, SessionObject
 from tests.support.clocks import TrioClock
 
 SECOND_US = 1_000_000
@@ -54,6 +55,7 @@ class DirectLeases:
     ) -> None:
         self._service = service
         self.weather = weather
+        self._opened = 0
         self.log: list[tuple[float, str]] = []
 
     async def acquire(
@@ -62,14 +64,16 @@ class DirectLeases:
         name: str,
         *,
         holder: str,
-        ttl_seconds: int,
-        semantics: Semantics | None,
-        max_holders: int | None,
-        lock_delay_seconds: int | None,
+        ttl_seconds: int | None = None,
+        session: str | None = None,
+        semantics: Semantics | None = None,
+        max_holders: int | None = None,
+        lock_delay_seconds: int | None = None,
     ) -> AcquireReply:
         request = Acquire(
             holder,
-            ttl_seconds * SECOND_US,
+            (ttl_seconds or 0) * SECOND_US,
+            session,
             semantics=semantics or "at-most-once",
             max_holders=max_holders,
             lock_delay_us=(lock_delay_seconds or 0) * SECOND_US,
@@ -87,6 +91,19 @@ class DirectLeases:
     async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None:
         request = Release(holder, fencing_token)
         _granted(await self._call("release", lambda: self._service.release(Key(namespace, name), request)))
+
+    async def open_session(self, *, holder: str, ttl_seconds: int, instance: str = "") -> SessionObject:
+        self._opened += 1
+        request = OpenSession(f"{holder}-{self._opened}", holder, instance, ttl_seconds * SECOND_US)
+        outcome = await self._call("open", lambda: self._service.open_session(request))
+        return session_reply(request.id, outcome)
+
+    async def renew_session(self, session: str) -> SessionObject:
+        outcome = await self._call("renew", lambda: self._service.renew_session(session))
+        return session_reply(session, outcome)
+
+    async def end_session(self, session: str) -> None:
+        await self._call("end", lambda: self._service.end_session(session, "clean"))
 
     async def _call(self, what: str, ask: Callable[[], Awaitable[T]]) -> T:
         weather = self.weather(what)

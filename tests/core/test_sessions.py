@@ -56,7 +56,7 @@ def test_a_session(seen, request_, answer, written):
 def test_a_session_opens_with_its_ttl_before_it():
     decision = decide_session(None, NOW, OpenSession("s", "a", "uid", TTL))
     assert decision.write is not None
-    assert decision.outcome == SessionAlive(decision.write, TTL)
+    assert decision.outcome == SessionAlive(decision.write, TTL, NOW + TTL)
     assert (decision.write.version, decision.write.holder, decision.write.instance) == (1, "a", "uid")
 
 

@@ -44,6 +44,9 @@ class RecordingStore:
         async for observed in self.store.scan(after, limit):
             yield observed
 
+    async def sessions(self, after: str | None, limit: int) -> Reading:
+        return await self.store.sessions(after, limit)
+
     async def ping(self) -> None:
         await self.store.ping()
 

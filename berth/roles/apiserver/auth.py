@@ -31,6 +31,9 @@ class Identity(Struct, frozen=True):
     role: Role
     anybody: bool = False
 
+    def speaks_for(self, holder: str) -> bool:
+        return self.anybody or speaks_for(self.tenant, holder)
+
 
 ANYBODY = Identity("", "admin", anybody=True)
 
@@ -97,7 +100,7 @@ def authorize(identity: Identity, role: Role, holder: str | None = None) -> None
         raise Failure("forbidden_role", f"this needs the role {role}; the key has the role {identity.role}")
     if not identity.tenant or "/" in identity.tenant:
         raise Failure("forbidden_namespace")
-    if holder is not None and not speaks_for(identity.tenant, holder):
+    if holder is not None and not identity.speaks_for(holder):
         raise Failure("forbidden_holder")
 
 
