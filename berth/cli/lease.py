@@ -1,4 +1,4 @@
-"""`berth lease …`: the commands and their options. What they do is in `lease_calls`, imported to run one."""
+"""`berth lease …`: the commands and their options. What they do is in `lease_calls` and `hold`, imported to run."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import click
 
 from berth.cli.client_options import ClientOptions, DataOptions
+from berth.cli.hold_line import HoldCommand
 from berth.cli.options import OptionsCommand, OptionsGroup
 from berth.config import Duration, Opt
 
@@ -39,7 +40,7 @@ class HolderOptions(ClientOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TtlOptions(HolderOptions, LeaseDataOptions):
+class TtlOptions(HolderOptions):
     ttl: Annotated[Duration, Opt("How long the lease lives unless it is renewed, in whole seconds")] = 30.0
 
     def problems(self) -> list[str]:
@@ -48,7 +49,7 @@ class TtlOptions(HolderOptions, LeaseDataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcquireOptions(TtlOptions):
+class GrantOptions(TtlOptions):
     semantics: Annotated[
         Literal["at-most-once", "at-least-once"] | None,
         Opt("One holder at a time, or several; unless given, as the server does", metavar="SEMANTICS"),
@@ -59,7 +60,23 @@ class AcquireOptions(TtlOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenewOptions(TtlOptions):
+class AcquireOptions(GrantOptions, LeaseDataOptions):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class HoldOptions(GrantOptions):
+    wait: Annotated[
+        Duration | None, Opt("How long to wait for the lease; 0: one try; unless given, for ever")
+    ] = None
+    grace: Annotated[Duration, Opt("How long the command may take to end before it is killed")] = 5.0
+    restart: Annotated[
+        bool, Opt("After a loss, wait for the lease and run the command again", flag_only=True)
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class RenewOptions(TtlOptions, LeaseDataOptions):
     token: Annotated[
         int | None, Opt("Fencing token; unless given, the holder's current one", metavar="N")
     ] = None
@@ -104,6 +121,13 @@ lease = OptionsGroup(
             AcquireOptions,
             "acquire",
             "Take a lease, or keep it when you hold it. Exits with 3 when another holds it.",
+        ),
+        HoldCommand(
+            "hold",
+            HoldOptions,
+            "berth.cli.hold:hold",
+            summary="Run a command while you hold the leases. It is stopped in time when one is lost (exit "
+            "code 4), and dies with this process; else its own exit code is passed on.",
         ),
         _command("renew", RenewOptions, "renew", "Keep a lease that you hold. Exits with 3 when it is lost."),
         _command(

@@ -1,0 +1,148 @@
+"""One run of a command under leases that are held.
+
+Owns the command from its start to the end of the last process it started: its environment, its limit, the
+signals it gets, and how it is stopped when a lease is lost. Promises that the limit follows every renewal,
+so that the guard ends the command in time also while this process is paused. Does not acquire or release.
+"""
+
+import os
+import signal
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+
+from berth.cli.hold_state import StateFile, variables
+from berth.cli.output import printable, talk
+from berth.client import Held
+from berth.runtime.child import Child, open_child
+from berth.runtime.clock import MICROSECONDS, SystemClock
+
+KILL_SECONDS = 0.5
+
+
+def kill_seconds(ttl_seconds: float) -> float:
+    """The time before a tenure's end that is kept for the killing itself."""
+    return min(KILL_SECONDS, ttl_seconds / 16)
+
+
+def stop_budget_seconds(ttl_seconds: float, grace_seconds: float) -> float:
+    """How long before a tenure's end the command is told to stop: never over a quarter of the ttl."""
+    return min(grace_seconds + kill_seconds(ttl_seconds), ttl_seconds / 4)
+
+
+class Run:
+    """One run. `started` is true from when the command is there to be signalled."""
+
+    def __init__(self, command: Sequence[str], held: Sequence[Held], *, ttl: float, grace: float) -> None:
+        self._command = command
+        self._held = held
+        self._kill_seconds = kill_seconds(ttl)
+        self._grace_seconds = grace
+        self._clock = SystemClock()
+        self._child: Child | None = None
+        self._told_to_end = trio.Event()
+
+    @property
+    def started(self) -> bool:
+        return self._child is not None
+
+    async def to_the_end(self) -> int:
+        """The command's exit code, once nothing of it is left.
+
+        Cancelled, it stops the command first. Raises LeaseLost when the command ended because, or after, the
+        lease was lost; ChildRemains when something of it may still run; OSError and trio.TooSlowError when
+        it could not be started.
+        """
+        with TemporaryDirectory(prefix="berth-hold-") as directory:
+            state = StateFile(Path(directory) / "state.json", self._held, self._clock)
+            state.write()
+            env = {**os.environ, **variables(self._held, state)}
+            async with open_child(self._command, env=env, until_us=self._until_us()) as child:
+                self._child = child
+                followers = [partial(self._follow, one, child, state) for one in self._held]
+                async with alongside(*followers, partial(self._kill_after_grace, child)):
+                    code = await self._attend(child, state)
+        for one in self._held:
+            one.check()  # what the guard has ended while this process was paused was lost
+        return code
+
+    def forward(self, number: int) -> None:
+        """Pass a signal on to the command, which then has the grace to end; a second one kills it."""
+        assert self._child is not None
+        self._child.signal(signal.SIGKILL if self._told_to_end.is_set() else signal.Signals(number))
+        self._child.signal(signal.SIGCONT)
+        self._told_to_end.set()
+
+    async def _attend(self, child: Child, state: StateFile) -> int:
+        try:
+            return await child.wait()
+        except trio.Cancelled:
+            with trio.CancelScope(shield=True):
+                _write(state)
+                await child.stop(grace_seconds=self._grace_left_seconds())
+            raise
+
+    async def _follow(self, held: Held, child: Child, state: StateFile) -> None:
+        """Keep the command's limit and its file in step with what is heard of one lease."""
+        while True:
+            news = held.news
+            until_us = self._until_us()
+            if until_us is not None:
+                child.run_until(until_us)
+            _write(state)
+            await news.wait()
+
+    async def _kill_after_grace(self, child: Child) -> None:
+        await self._told_to_end.wait()
+        await trio.sleep(self._grace_seconds)
+        child.signal(signal.SIGKILL)
+
+    def _until_us(self) -> int | None:
+        """When the guard is to kill everything, on the boot clock; None when only the server ends a lease."""
+        left_seconds = self._left_seconds()
+        return None if left_seconds is None else self._clock.boot_us() + int(left_seconds * MICROSECONDS)
+
+    def _grace_left_seconds(self) -> float:
+        left_seconds = self._left_seconds()
+        return self._grace_seconds if left_seconds is None else min(self._grace_seconds, left_seconds)
+
+    def _left_seconds(self) -> float | None:
+        """Until the killing must begin, of the lease that ends first."""
+        ends = [one.over_in() for one in self._held if one.holding.deadline]
+        return max(0.0, min(ends) - self._kill_seconds) if ends else None
+
+
+@asynccontextmanager
+async def alongside(*tasks: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Run tasks while the block runs; what the block raises comes out as it is."""
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(task)
+        try:
+            yield
+        except Exception as raised:  # noqa: BLE001 - raised again below, out of the nursery's group
+            failure = raised
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure
+
+
+def say(text: str) -> None:
+    """A line on stderr beside the command's own. That nobody reads it any more stops nothing."""
+    try:
+        talk(f"berth: {printable(text)}")
+    except OSError:
+        pass
+
+
+def _write(state: StateFile) -> None:
+    try:
+        state.write()
+    except OSError as fault:
+        # The old state stands, with an earlier end: a reader stops too soon, never too late.
+        say(f"{state.path} cannot be written: {fault.strerror}")
