@@ -32,9 +32,8 @@ from typing import Any, NoReturn
 
 KILLED = 128 + signal.SIGKILL
 NOT_STARTED, NOT_FOUND = 126, 127
-LOOK_SECONDS = (
-    1.0  # select's clock stands still in suspend, so the boot clock is read again at least this often
-)
+# At least this often the boot clock is read again: the one that select waits by stands still in suspend.
+LOOK_SECONDS = 1.0
 
 # From <linux/prctl.h>.
 _PR_SET_PDEATHSIG = 1
@@ -85,7 +84,12 @@ class Guard:
     def _start(self, argv: list[str], env: dict[str, str]) -> None:
         guard = os.getpid()
         running, held = os.pipe()
-        self._command = os.fork()
+        try:
+            self._command = os.fork()
+        except OSError as error:
+            self._code = NOT_STARTED
+            _complain(argv[0], f"{error.strerror}; is there room for another process?")
+            return
         if self._command == 0:
             _become(argv, env, guard)
         os.close(held)

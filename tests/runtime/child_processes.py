@@ -16,6 +16,10 @@ DEADLINE_SECONDS = 10.0
 LINGERS = "echo $$ >>$PIDS; exec sleep 1000"
 GRANDCHILDREN = f"(sh -c '{LINGERS}' & sh -c '{LINGERS}' & wait) & {LINGERS}"
 DAEMON = f"(setsid sh -c '{LINGERS}' &); {LINGERS}"
+# Ends itself with 3 when it is asked to. It forks nothing while it waits: a shell whose new child was stopped
+# before its exec is not seen as stopped itself.
+STAYS = "setsid sleep 1000 & echo $$ >>$PIDS; while :; do wait; done"
+ENDS = f"trap 'exit 3' TERM; {STAYS}"
 
 
 def boot_us() -> int:

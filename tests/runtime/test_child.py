@@ -13,8 +13,10 @@ from berth.runtime import child as child_module
 from berth.runtime.child import ChildRemains, open_child
 from tests.runtime.child_processes import (
     DAEMON,
+    ENDS,
     GRANDCHILDREN,
     LINGERS,
+    STAYS,
     boot_us,
     children,
     descriptors,
@@ -113,10 +115,13 @@ async def test_without_freezing_the_library_path_is_the_callers(tmp_path: Path) 
 
 async def test_a_signal_reaches_the_whole_group(tmp_path: Path, pids: Path) -> None:
     def noting(name: str, then: str) -> str:
-        return f"trap 'echo {name} >>{tmp_path}/heard; {then}' USR1; echo $$ >>$PIDS"
+        return f"trap 'echo {name} >>{tmp_path}/heard; {then}' USR1; "
 
-    (tmp_path / "inner").write_text(noting("inner", "exit") + "; while :; do sleep 0.01; done")
-    script = noting("outer", "wait; exit 5") + f"; sh {tmp_path}/inner & wait"
+    (tmp_path / "inner").write_text(noting("inner", "exit") + STAYS)
+    script = (
+        noting("outer", "wait $inner; exit 5")
+        + f"sh {tmp_path}/inner & inner=$!; echo $$ >>$PIDS; wait $inner"
+    )
     async with opened(script, pids, processes=2) as child:
         child.signal(signal.SIGUSR1)
         assert await child.wait() == 5
@@ -130,8 +135,7 @@ async def test_a_signal_sent_at_once_is_not_lost() -> None:
 
 
 async def test_stop_lets_the_command_end_by_itself(pids: Path) -> None:
-    script = "trap 'exit 3' TERM; echo $$ >>$PIDS; while :; do sleep 0.01; done"
-    async with opened(script, pids) as child:
+    async with opened(ENDS, pids) as child:
         assert await child.stop(grace_seconds=ENDLESS_SECONDS) == 3
 
 
@@ -143,8 +147,7 @@ async def test_a_command_that_ignores_the_request_is_killed_after_the_grace(pids
 
 
 async def test_a_stopped_command_hears_the_request(pids: Path) -> None:
-    script = "trap 'exit 3' TERM; echo $$ >>$PIDS; while :; do sleep 0.01; done"
-    async with opened(script, pids) as child:
+    async with opened(ENDS, pids) as child:
         child.signal(signal.SIGSTOP)
         await until(lambda: state(numbers(pids)[0]) == "T")
         assert await child.stop(grace_seconds=ENDLESS_SECONDS) == 3
@@ -222,13 +225,12 @@ async def test_everything_is_killed_at_the_limit(pids: Path) -> None:
         limit_us = boot_us() + 100_000
         child.run_until(limit_us)
         assert await child.wait() == 137
-        assert boot_us() >= limit_us
+        assert 0 <= boot_us() - limit_us < 500_000
         assert all(gone(pid) for pid in numbers(pids))
 
 
 async def test_the_limit_can_be_moved(pids: Path) -> None:
-    script = "trap 'echo $$ >>$PIDS' USR1; trap 'exit 3' TERM; echo $$ >>$PIDS; while :; do sleep 0.01; done"
-    async with opened(script, pids) as child:
+    async with opened(f"trap 'echo $$ >>$PIDS' USR1; {ENDS}", pids) as child:
         first_us = boot_us() + 100_000
         child.run_until(first_us)
         child.run_until(first_us + 1_000_000_000)

@@ -17,6 +17,7 @@ from berth.runtime import guard as guard_module
 from tests.runtime.child_processes import (
     DAEMON,
     DEADLINE_SECONDS,
+    ENDS,
     LINGERS,
     gone,
     numbers,
@@ -105,13 +106,12 @@ def test_a_kill_that_comes_with_the_start_counts(tmp_path: Path, guard: Guard) -
 
 
 def test_orders_may_come_in_pieces_and_together(guard: Guard, pids: Path) -> None:
-    script = "trap 'echo 1 >>$PIDS' USR1; trap 'exit 3' USR2; echo $$ >>$PIDS; while :; do sleep 0.01; done"
-    guard.start("sh", "-c", script, PIDS=str(pids))
+    guard.start("sh", "-c", f"trap 'echo 1 >>$PIDS' USR1; {ENDS}", PIDS=str(pids))
     until_sync(lambda: len(numbers(pids)) == 1)
     for piece in (b"sig", b"nal", f" {signal.SIGUSR1:d}".encode(), b"\n"):
         guard.link.sendall(piece)
     until_sync(lambda: numbers(pids)[1:] == [1])
-    guard.link.sendall(b"until 9000000000000000\nsignal %d\n" % signal.SIGUSR2)
+    guard.link.sendall(b"until 9000000000000000\nsignal %d\n" % signal.SIGTERM)
     assert guard.code() == 3
 
 
@@ -124,11 +124,10 @@ def test_a_killed_guard_takes_the_command_along(guard: Guard, pids: Path) -> Non
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_it_does_not_end_by_a_request(guard: Guard, pids: Path, number: signal.Signals) -> None:
-    script = f"trap 'exit 3' USR1; {LINGERS.replace('exec sleep 1000', 'while :; do sleep 0.01; done')}"
-    guard.start("sh", "-c", script, PIDS=str(pids))
+    guard.start("sh", "-c", ENDS, PIDS=str(pids))
     until_sync(lambda: len(numbers(pids)) == 1)
     guard.popen.send_signal(number)
-    guard.link.sendall(b"signal %d\n" % signal.SIGUSR1)
+    guard.link.sendall(b"signal %d\n" % signal.SIGTERM)
     assert guard.code() == 3
 
 
