@@ -4,9 +4,7 @@ Promises that nothing of it is readable by other users and that a second start f
 It is for trying things out: anybody with the key file is an admin.
 """
 
-import hashlib
 import os
-import secrets
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,17 +14,16 @@ from typing import Any
 import trio
 
 from berth.cli.dev import DevOptions
+from berth.cli.own_server import Key, ensure_keys, server_options, server_url
 from berth.cli.roles import Role
 from berth.cli.run import run_role
-from berth.config import Secret
 from berth.roles.apiserver.app import serve as serve_api
-from berth.roles.apiserver.options import ApiserverOptions
 from berth.runtime.clock import SystemClock
 from berth.runtime.devca import DevFiles, ensure_dev_files
 from berth.runtime.log import Logs
 from berth.runtime.supervise import Handle
 
-TENANT = "dev"
+ADMIN = Key("dev", "admin", file="admin.key")
 
 _WELCOME = """\
 berth dev serves the lease API at {url}
@@ -65,7 +62,7 @@ async def serve(
     with _directory(options) as directory:
         try:
             files = ensure_dev_files(directory, clock=SystemClock())
-            key_file = _ensure_key(directory)
+            ensure_keys(directory, ADMIN)
         except OSError as fault:
             raise DataDirUnusable(
                 f"{directory} cannot be used: {fault.strerror}; say another with --data-dir"
@@ -75,11 +72,18 @@ async def serve(
             """Passes the handle on, and tells the user where and how."""
 
             def started(self, handle: Handle) -> None:
-                print(_welcome(options, directory, files, key_file, handle.addresses[0]), flush=True)
+                print(_welcome(options, directory, files, handle.addresses[0]), flush=True)
                 task_status.started(handle)
 
         announcing: Any = Announcing()
-        await serve_api(_api_options(options, directory, files), logs=logs, task_status=announcing)
+        api_options = server_options(
+            directory,
+            files,
+            listen_addr=options.listen_addr,
+            metrics_addr=options.metrics_addr,
+            ephemeral=options.ephemeral,
+        )
+        await serve_api(api_options, logs=logs, task_status=announcing)
 
 
 @contextmanager
@@ -92,46 +96,11 @@ def _directory(options: DevOptions) -> Iterator[Path]:
     yield (options.data_dir or Path(home) / "berth" / "dev").absolute()
 
 
-def _ensure_key(directory: Path) -> Path:
-    """The admin key's file, beside it the server's list of keys; both made once."""
-    key_file, keys_file = directory / "admin.key", directory / "api-keys"
-    if not key_file.exists():
-        _write_private(key_file, secrets.token_urlsafe(32) + "\n")
-    digest = hashlib.sha256(key_file.read_text().strip().encode()).hexdigest()
-    _write_private(keys_file, f"# made by berth dev\n{TENANT}:{digest}:admin\n")
-    return key_file
-
-
-def _write_private(file: Path, text: str) -> None:
-    new = file.with_suffix(".new")
-    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
-        opened.write(text)
-    new.replace(file)
-
-
-def _api_options(options: DevOptions, directory: Path, files: DevFiles) -> ApiserverOptions:
-    store: dict[str, Any] = {"store_backend": "mem"}
-    if not options.ephemeral:
-        dsn = Secret(str(directory / "leases.db"))
-        store = {"store_backend": "sql", "sql_driver": "sqlite", "sql_dsn": dsn}
-    return ApiserverOptions(
-        listen_addr=options.listen_addr,
-        metrics_addr=options.metrics_addr,
-        tls_cert_file=files.cert,
-        tls_key_file=files.key,
-        auth_mode="static-keys",
-        api_keys_file=directory / "api-keys",
-        **store,
-    )
-
-
-def _welcome(options: DevOptions, directory: Path, files: DevFiles, key_file: Path, address: str) -> str:
-    # The certificate is for localhost whatever address was bound.
-    url = f"https://localhost:{address.rpartition(':')[2]}"
+def _welcome(options: DevOptions, directory: Path, files: DevFiles, address: str) -> str:
     return _WELCOME.format(
-        url=url,
+        url=server_url(address),
         leases="in memory" if options.ephemeral else directory / "leases.db",
         ca=files.ca,
-        key=key_file,
+        key=directory / ADMIN.file,
         after="" if options.ephemeral else "; the leases stay",
     )

@@ -29,14 +29,21 @@ reached.
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """A client command: `target` names its click command as `module:attribute`."""
+    """A client command: `target` names its click command as `module:attribute`.
+
+    What is `hidden` is for this executable's own use, and not listed.
+    """
 
     name: str
     summary: str
     target: str
+    hidden: bool = False
 
 
 COMMANDS = (
+    Entry("demo", "Watch two clusters share leases, for 40 seconds", "berth.cli.demo.command:demo"),
+    Entry("demo-cluster", "", "berth.cli.demo.command:cluster", hidden=True),
+    Entry("demo-job", "", "berth.cli.demo.command:job", hidden=True),
     Entry("dev", "Serve the lease API here, for trying things out", "berth.cli.dev:dev"),
     Entry("lease", "List, acquire, renew, release and verify leases", "berth.cli.lease:lease"),
     Entry("whoami", "Show who the server takes you for", "berth.cli.whoami:whoami"),
@@ -51,9 +58,10 @@ class LazyGroup(OptionsGroup):
     def __init__(self, commands: Sequence[Entry], roles: Sequence[Role]) -> None:
         super().__init__("berth", ClientOptions, summary=_SUMMARY)
         self._entries: Mapping[str, Entry | Role] = {entry.name: entry for entry in (*roles, *commands)}
+        self._listed = [*roles, *(entry for entry in commands if not entry.hidden)]
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(self._entries)
+        return [entry.name for entry in self._listed]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         match self._entries.get(cmd_name):
@@ -67,14 +75,12 @@ class LazyGroup(OptionsGroup):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         for title, kind in (("Roles", Role), ("Commands", Entry)):
             with formatter.section(title):
-                formatter.write_dl(
-                    [(e.name, e.summary) for e in self._entries.values() if isinstance(e, kind)]
-                )
+                formatter.write_dl([(e.name, e.summary) for e in self._listed if isinstance(e, kind)])
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         names = [
             CompletionItem(entry.name, help=entry.summary)
-            for entry in self._entries.values()
+            for entry in self._listed
             if entry.name.startswith(incomplete)
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)

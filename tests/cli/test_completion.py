@@ -34,7 +34,10 @@ def path_with_berth(tmp_path: Path) -> str:
     ("words", "found"),
     [
         (["berth", "ver"], ["version"]),
-        (["berth", ""], [entry.name for entry in (*ROLES, *COMMANDS)]),
+        (
+            ["berth", ""],
+            [*(role.name for role in ROLES), *(entry.name for entry in COMMANDS if not entry.hidden)],
+        ),
         (["berth", "completion", ""], ["bash", "zsh", "fish"]),
         (["berth", "version", "--"], ["--output", "--help"]),
         (["berth", "version", "--output", ""], ["table", "json", "yaml"]),
