@@ -22,6 +22,7 @@ from berth.client import (
     NotFound,
     OutcomeUnknown,
     Unreachable,
+    WrongAddress,
 )
 
 T = TypeVar("T")
@@ -77,7 +78,7 @@ def _exit_code(fault: BerthError) -> ExitCode:
     match fault:
         case BerthError(server_defect=True):
             return ExitCode.FAULT
-        case Misconfigured() | Invalid():
+        case Misconfigured() | Invalid() | WrongAddress():
             return ExitCode.USAGE
         case NotAllowed():
             return ExitCode.NOT_ALLOWED
@@ -93,6 +94,8 @@ def _advice(fault: BerthError, options: ClientOptions) -> str:
     match fault:
         case BerthError(server_defect=True):
             return "The server has a defect: its log tells more about the request."
+        case WrongAddress():
+            return "That is no API server's base URL: check --api-server or BERTH_API_SERVER."
         case NotAllowed(status=401) if options.api_key is None and options.api_key_file is None:
             return "The server wants an API key: pass --api-key-file or set BERTH_API_KEY_FILE."
         case NotAllowed(status=401):

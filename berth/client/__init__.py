@@ -13,6 +13,7 @@ from berth.client.errors import (
     NotFound,
     OutcomeUnknown,
     Unreachable,
+    WrongAddress,
 )
 from berth.client.held import Held
 from berth.client.hold import hold
@@ -33,6 +34,7 @@ __all__ = [
     "NotFound",
     "OutcomeUnknown",
     "Unreachable",
+    "WrongAddress",
     "hold",
     "hold_session",
 ]

@@ -13,9 +13,10 @@ from typing import Generic, TypeVar
 import msgspec
 
 from berth.client.believe import Unbelievable
-from berth.client.errors import ApiError, Conflict, Invalid, NotAllowed, NotFound
+from berth.client.errors import ApiError, Conflict, Invalid, NotAllowed, NotFound, WrongAddress
 from berth.core.names import shown
 from berth.runtime.http import Reply
+from berth.wire.routes import Operation
 
 ResultT = TypeVar("ResultT")
 Reader = Callable[[bytes], ResultT]
@@ -56,10 +57,10 @@ class Unclear:
 Answer = Done[ResultT] | Refused | NotDone | Unclear
 
 
-def judged(reply: Reply, *, status: int, read: Reader[ResultT], origin: str) -> Answer[ResultT]:
-    """The answer in `reply`, where `status` is the success that `read` reads, and `origin` is who sent it."""
+def judged(reply: Reply, *, operation: Operation, read: Reader[ResultT], origin: str) -> Answer[ResultT]:
+    """The answer in `reply` to `operation`, whose success `read` reads; `origin` is who sent it."""
     told = f"{origin} answered {reply.status}"
-    if reply.status == status:
+    if reply.status == operation.status:
         try:
             return Done(read(reply.body))
         except Unbelievable as fault:
@@ -70,7 +71,13 @@ def judged(reply: Reply, *, status: int, read: Reader[ResultT], origin: str) -> 
     error = _error(reply) if reply.status >= 400 else None
     if error is None:
         return Unclear(f"{told} ({_media_type(reply)}), which no API server does; check the address")
+    if error.status == HTTPStatus.NOT_FOUND and error.code not in operation.codes:
+        return Refused(_wrong_address(error, f"{told}: {error}"))
     return _judged_error(error, f"{told}: {error}")
+
+
+def _wrong_address(error: ApiError, told: str) -> WrongAddress:
+    return WrongAddress(told, status=error.status, code=error.code, request_id=error.request_id)
 
 
 def _judged_error(error: ApiError, told: str) -> Answer[ResultT]:

@@ -57,6 +57,10 @@ class NotFound(ApiError):
     """404: there is no such thing; with code `not_found`, a lease that was never used."""
 
 
+class WrongAddress(ApiError):
+    """404 for what every API server has: the base URL leads elsewhere. Correct it."""
+
+
 class Conflict(ApiError):
     """409: the lease stands otherwise than the call supposed. Read it, then decide anew."""
 

@@ -100,7 +100,7 @@ class Servers:
             return NotDone(str(fault))
         except http.OutcomeUnknown as fault:
             return Unclear(str(fault))
-        return judged(reply, status=call.operation.status, read=call.read, origin=url)
+        return judged(reply, operation=call.operation, read=call.read, origin=url)
 
     async def _send(self, call: Call[ResultT], url: str, key: Secret | None, until: float) -> http.Reply:
         headers: dict[str, str] = {}

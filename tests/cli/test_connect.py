@@ -18,9 +18,27 @@ def test_every_problem_has_the_exit_code_of_the_table(berth: Berth, code):
     problem = PROBLEMS[code]
     body = {"error": problem.text, "code": code, "requestId": "r1"}
     with saying(problem.status, body) as url:
-        result = berth("whoami", "--api-server", url)
+        result = berth("lease", "get", "x", "--api-server", url)
     assert (result.code, result.out) == (problem.exit_code, "")
     assert result.err.splitlines()[0] == f"error: {problem.text} ({code}, request r1)"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("whoami",),
+        ("lease", "list"),
+        ("lease", "acquire", "x", "--holder", "h"),
+        ("lease", "release", "x", "--holder", "h", "--token", "1"),
+        ("lease", "verify", "x", "--token", "1"),
+    ],
+)
+def test_a_wrong_base_url_is_not_a_condition_that_is_not_met(berth: Berth, command: tuple[str, ...]):
+    with saying(404, {"error": "no such path", "code": "not_found"}) as url:
+        result = berth(*command, "--api-server", f"{url}/foo")
+    assert result.code == 2
+    assert f"error: {url}/foo answered 404: no such path (not_found)\n" in result.err
+    assert "check --api-server or BERTH_API_SERVER" in result.err
 
 
 @pytest.mark.parametrize("code", ["store_unavailable", "too_many_connections"])

@@ -17,6 +17,7 @@ from berth.client import (
     NotFound,
     OutcomeUnknown,
     Unreachable,
+    WrongAddress,
 )
 from berth.client.servers import ROUNDS
 from tests.client.conftest import Connect
@@ -184,7 +185,6 @@ REFUSALS: list[tuple[int, str, type[ApiError]]] = [
     (413, "body_too_large", Invalid),
     (401, "unauthenticated", NotAllowed),
     (403, "forbidden_holder", NotAllowed),
-    (404, "not_found", NotFound),
     (405, "method_not_allowed", ApiError),
     (409, "not_holder", Conflict),
     (503, "quarantine", ApiError),
@@ -205,6 +205,22 @@ async def test_a_refusal_is_told_as_the_server_put_it_and_not_asked_again(
     assert (error.status, error.code, error.text, str(error)) == (status, code, "because", "because")
     assert (error.request_id, error.retry_after_seconds) == ("abc", 3.0)
     assert len(server.requests) == 1
+
+
+async def test_a_404_to_what_cannot_be_absent_is_a_wrong_address(
+    client: BerthClient, server: Scripted
+) -> None:
+    server.will(problem(404, "not_found", "no such path", x_request_id="abc"))
+    with pytest.raises(WrongAddress, match=f"{server.url} answered 404: no such path") as caught:
+        await acquire(client)
+    assert (caught.value.status, caught.value.code, caught.value.request_id) == (404, "not_found", "abc")
+    assert len(server.requests) == 1
+
+
+async def test_a_404_to_what_may_be_absent_is_its_absence(client: BerthClient, server: Scripted) -> None:
+    server.will(problem(404, "not_found", "not found"))
+    with pytest.raises(NotFound, match="not found"):
+        await get_lease(client)
 
 
 async def test_a_refusal_may_lack_a_code(client: BerthClient, server: Scripted) -> None:
