@@ -1,22 +1,17 @@
 """ASGI middleware: requests with a stale fencing token never reach the application."""
 
 from collections.abc import Awaitable, Callable
-from typing import Protocol
 
 from berth.client.fencing.gate import Gate, Refusal
 from berth.client.fencing.marks import Marks
-from berth.client.fencing.stamp import HEADER, Stamp
+from berth.client.fencing.stamp import HEADER
 from berth.runtime.asgi import AsgiApp, Receive, Scope, Send
 
 _NAME = HEADER.lower().encode()
 
 
-class InThread(Protocol):
-    """Runs a function that may block without holding up the loop."""
-
-    def __call__(
-        self, function: Callable[[Stamp], Refusal | None], stamp: Stamp, /
-    ) -> Awaitable[Refusal | None]: ...
+InThread = Callable[..., Awaitable[Refusal | None]]
+"""Runs a function that may block, with its argument, without holding up the loop."""
 
 
 class FencedAsgi:

@@ -52,7 +52,7 @@ class SqlFence:
         highest, in_transaction = self._confirmed(cursor)
         if not in_transaction:
             raise NotInTransaction(
-                "the fencing check must be in the same transaction as the writes: begin one, or end autocommit"
+                "the fencing check must be in the transaction of the writes: begin one, or end autocommit"
             )
         if highest > token:
             raise StaleToken(lease, token=token, highest=highest)

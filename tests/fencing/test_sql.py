@@ -1,0 +1,377 @@
+"""The SQL fence on real databases: what it accepts and refuses, and every way that two writers meet."""
+
+import itertools
+import random
+import sqlite3
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from typing import Any
+
+import psycopg
+import psycopg.rows
+import pymysql
+import pymysql.cursors
+import pytest
+from pymysql.constants import CLIENT
+
+from berth.client.fencing import NotInTransaction, StaleToken
+from tests.fencing.targets import LEASE, SqlTarget, open_target
+from tests.support.apiserver import until
+
+FAULTS = (psycopg.OperationalError, pymysql.OperationalError, sqlite3.OperationalError)
+WAIT_SECONDS = 20.0
+KINDS = ("postgres", "mariadb", "sqlite")
+# `SET TRANSACTION` text of every level at which writers may work.
+LEVELS = ("READ COMMITTED", "REPEATABLE READ", "SERIALIZABLE")
+
+all_databases = pytest.mark.parametrize("address", KINDS, indirect=True)
+servers = pytest.mark.parametrize("address", KINDS[:2], indirect=True)
+all_levels = pytest.mark.parametrize("level", LEVELS)
+
+
+@pytest.fixture
+def target(address: str) -> Iterator[SqlTarget]:
+    opened = open_target(address)
+    assert isinstance(opened, SqlTarget)
+    yield opened
+    opened.clear()
+
+
+@contextmanager
+def transaction(target: SqlTarget, level: str = "") -> Iterator[Any]:
+    """A connection with a transaction of this isolation level; what is not committed is rolled back."""
+    with closing(target.connect()) as connection:
+        if level:
+            set_level(connection, level)
+        yield connection
+
+
+def set_level(connection: Any, level: str) -> None:
+    if isinstance(connection, psycopg.Connection):
+        connection.isolation_level = psycopg.IsolationLevel[level.replace(" ", "_")]
+    elif isinstance(connection, pymysql.Connection):
+        connection.cursor().execute(f"SET SESSION TRANSACTION ISOLATION LEVEL {level}")
+
+
+def refusal(target: SqlTarget, token: int, lease: str = LEASE) -> int | None:
+    """The highest token that was seen when this one is refused; None when it is accepted, and rolled back."""
+    with transaction(target) as connection:
+        try:
+            target.check(connection, token, lease)
+        except StaleToken as stale:
+            return stale.highest
+    return None
+
+
+@all_databases
+def test_tokens_never_go_back(target: SqlTarget) -> None:
+    for token in (7, 7, 8, 8, 2**31 - 1):
+        target.write(token, "")
+    assert [token for token, _ in target.effects()] == [7, 7, 8, 8, 2**31 - 1]
+    assert refusal(target, 8) == 2**31 - 1
+    assert refusal(target, 2**31 - 1) is None
+
+
+@all_databases
+def test_a_refused_transaction_writes_nothing(target: SqlTarget) -> None:
+    target.write(8, "kept")
+    with transaction(target) as connection:
+        target.insert(connection, 7, "before the check")
+        with pytest.raises(StaleToken, match="token 7 of lease default/payments is stale: 8 has been seen"):
+            target.check(connection, 7)
+    assert target.effects() == [(8, "kept")]
+
+
+@all_databases
+def test_a_token_that_was_rolled_back_was_not_seen(target: SqlTarget) -> None:
+    with transaction(target) as connection:
+        target.check(connection, 9)
+        connection.rollback()
+    assert refusal(target, 1) is None
+
+
+@all_databases
+def test_leases_have_nothing_to_do_with_each_other(target: SqlTarget) -> None:
+    target.write(8, "")
+    assert refusal(target, 1, "default/payments2") is None
+    assert refusal(target, 1, "other/payments") is None
+
+
+@all_databases
+def test_a_mark_can_be_read(target: SqlTarget) -> None:
+    with transaction(target) as connection:
+        assert target.fence.highest(connection.cursor(), lease=LEASE) == 0
+    target.write(5, "")
+    with transaction(target) as connection:
+        assert target.fence.highest(connection.cursor(), lease=LEASE) == 5
+
+
+@all_databases
+@pytest.mark.parametrize(
+    ("lease", "token", "error"),
+    [
+        (LEASE, 0, ValueError),
+        (LEASE, -1, ValueError),
+        (LEASE, 2**31, ValueError),
+        (LEASE, True, TypeError),
+        (LEASE, "7", TypeError),
+        ("payments", 7, ValueError),
+        ("default/Payments", 7, ValueError),
+        ("default/payments ", 7, ValueError),
+    ],
+)
+def test_what_is_no_lease_or_no_token_is_refused(
+    target: SqlTarget, lease: str, token: Any, error: type[Exception]
+) -> None:
+    with transaction(target) as connection, pytest.raises(error):
+        target.fence.check(connection.cursor(), lease=lease, token=token)
+
+
+@all_databases
+def test_the_table_itself_takes_no_token_out_of_range(target: SqlTarget) -> None:
+    for token in (0, -1, 2**31):
+        with transaction(target) as connection, pytest.raises(Exception, match=r"(?i)check|range|constraint"):
+            connection.cursor().execute(target.fence.RAISE, (LEASE, token))
+    with transaction(target) as connection:
+        assert target.fence.highest(connection.cursor(), lease=LEASE) == 0
+
+
+@pytest.mark.parametrize("address", ["mariadb"], indirect=True)
+def test_keys_differ_by_case_and_by_trailing_blanks(target: SqlTarget) -> None:
+    with transaction(target) as connection:
+        cursor = connection.cursor()
+        for token, lease in enumerate(("a/b", "A/b", "a/b "), start=1):
+            cursor.execute(target.fence.RAISE, (lease, token))
+        assert target.fence.highest(cursor, lease="a/b") == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "autocommit"),
+    [
+        ("postgres", {"autocommit": True}),
+        ("mariadb", {"autocommit": True}),
+        ("sqlite", None),
+    ],
+    indirect=["address"],
+)
+def test_a_check_outside_a_transaction_is_refused(
+    target: SqlTarget, autocommit: dict[str, Any] | None
+) -> None:
+    with closing(target.connect(**(autocommit or {}))) as connection:
+        if autocommit is None:
+            connection.isolation_level = None
+        with pytest.raises(NotInTransaction, match="begin one"):
+            target.check(connection, 7)
+        begin = "BEGIN IMMEDIATE" if autocommit is None else "START TRANSACTION"
+        connection.cursor().execute(begin)
+        target.check(connection, 7)
+        connection.rollback()
+
+
+@pytest.mark.parametrize(
+    ("address", "options"),
+    [
+        ("postgres", {"row_factory": psycopg.rows.dict_row}),
+        ("mariadb", {"cursorclass": pymysql.cursors.DictCursor}),
+        # Affected rows are counted otherwise.
+        ("mariadb", {"client_flag": CLIENT.FOUND_ROWS}),
+    ],
+    indirect=["address"],
+)
+def test_it_does_not_matter_how_a_driver_tells_rows(target: SqlTarget, options: dict[str, Any]) -> None:
+    for token in (7, 7, 8):
+        with closing(target.connect(**options)) as connection:
+            target.check(connection, token)
+            connection.commit()
+    with closing(target.connect(**options)) as connection, pytest.raises(StaleToken):
+        target.check(connection, 7)
+
+
+# Two writers
+
+
+@contextmanager
+def threads() -> Iterator[ThreadPoolExecutor]:
+    with ThreadPoolExecutor(8) as pool:
+        yield pool
+
+
+def waits_for_a_lock(target: SqlTarget) -> bool:
+    """Whether the database has a session that waits for another's lock."""
+    with closing(target.connect()) as connection:
+        cursor = connection.cursor()
+        if isinstance(connection, psycopg.Connection):
+            cursor.execute("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+        else:
+            cursor.execute("SHOW GLOBAL STATUS LIKE 'innodb_row_lock_current_waits'")
+        return int(cursor.fetchall()[0][-1]) > 0
+
+
+def meets(
+    target: SqlTarget, level: str, first: int, second: int, ends: Callable[[Any], None]
+) -> Future[None]:
+    """The second writer comes while the first is between its check and its write; the first then ends."""
+
+    def write_second() -> None:
+        with transaction(target, level) as connection:
+            target.check(connection, second)
+            target.insert(connection, second, "second")
+            connection.commit()
+
+    with threads() as pool, transaction(target, level) as connection:
+        target.check(connection, first)
+        writing = pool.submit(write_second)
+        until(lambda: waits_for_a_lock(target), within_seconds=WAIT_SECONDS)
+        target.insert(connection, first, "first")
+        ends(connection)
+    return writing
+
+
+def commit(connection: Any) -> None:
+    connection.commit()
+
+
+def rollback(connection: Any) -> None:
+    connection.rollback()
+
+
+first_use = pytest.mark.parametrize("seen", [None, 1, 7], ids=["first-use", "lower", "equal"])
+
+
+@servers
+@all_levels
+@first_use
+def test_a_newer_writer_waits_for_the_older(target: SqlTarget, level: str, seen: int | None) -> None:
+    if seen is not None:
+        target.write(seen, "seen")
+    writing = meets(target, level, 7, 8, commit)
+    if fault := writing.exception():
+        assert isinstance(fault, FAULTS)  # its snapshot was too old; it tries again
+        target.write(8, "second")
+    assert target.effects()[-2:] == [(7, "first"), (8, "second")]
+
+
+@servers
+@all_levels
+@first_use
+def test_an_older_writer_waits_for_the_newer_and_is_refused(
+    target: SqlTarget, level: str, seen: int | None
+) -> None:
+    if seen is not None:
+        target.write(seen, "seen")
+    writing = meets(target, level, 8, 7, commit)
+    assert isinstance(writing.exception(), (StaleToken, *FAULTS))
+    assert target.effects()[-1] == (8, "first")
+    with pytest.raises(StaleToken):
+        target.write(7, "again")
+
+
+@servers
+@all_levels
+@first_use
+def test_an_older_writer_goes_on_when_the_newer_gives_up(
+    target: SqlTarget, level: str, seen: int | None
+) -> None:
+    if seen is not None:
+        target.write(seen, "seen")
+    writing = meets(target, level, 8, 7, rollback)
+    if fault := writing.exception():
+        assert isinstance(fault, FAULTS)
+        target.write(7, "second")
+    assert target.effects()[-1] == (7, "second")
+    assert refusal(target, 6) == 7
+
+
+@servers
+@all_levels
+def test_a_snapshot_from_before_the_newer_write_does_not_help_the_older(
+    target: SqlTarget, level: str
+) -> None:
+    target.write(7, "mine")
+    with transaction(target, level) as connection:
+        connection.cursor().execute("SELECT * FROM effects")
+        connection.cursor().execute("SELECT * FROM berth_fence")
+        # At SERIALIZABLE, MariaDB's reader locks the newer one out instead.
+        blocks = level == "SERIALIZABLE" and isinstance(connection, pymysql.Connection)
+        if not blocks:
+            target.write(8, "newer")
+            with pytest.raises((StaleToken, *FAULTS)):
+                target.check(connection, 7)
+        else:
+            target.check(connection, 7)
+            connection.commit()
+            target.write(8, "newer")
+    assert target.effects() == [(7, "mine"), (8, "newer")]
+
+
+@pytest.mark.parametrize("address", ["sqlite"], indirect=True)
+@pytest.mark.parametrize("journal", ["delete", "wal"])
+def test_writers_of_one_file_pass_one_at_a_time(target: SqlTarget, journal: str) -> None:
+    with transaction(target) as first:
+        first.execute(f"PRAGMA journal_mode = {journal}")
+        target.check(first, 7)
+        with (
+            closing(target.connect(timeout=0)) as second,
+            pytest.raises(sqlite3.OperationalError, match="locked"),
+        ):
+            target.check(second, 8)
+        target.insert(first, 7, "first")
+        first.commit()
+    target.write(8, "second")
+    assert target.effects() == [(7, "first"), (8, "second")]
+
+
+@pytest.mark.parametrize("address", ["sqlite"], indirect=True)
+def test_an_old_snapshot_of_a_file_cannot_become_a_writer(target: SqlTarget) -> None:
+    target.write(7, "mine")
+    with transaction(target) as old:
+        old.execute("PRAGMA journal_mode = wal")
+        old.execute("BEGIN")
+        old.execute("SELECT * FROM effects").fetchall()
+        target.write(8, "newer")
+        with pytest.raises(sqlite3.OperationalError, match="locked"):
+            target.check(old, 7)
+    assert target.effects() == [(7, "mine"), (8, "newer")]
+
+
+@pytest.mark.parametrize(
+    ("address", "level"),
+    [*itertools.product(KINDS[:2], LEVELS), ("sqlite", "")],
+    indirect=["address"],
+)
+def test_whatever_the_interleaving_effects_are_in_the_order_of_tokens(target: SqlTarget, level: str) -> None:
+    newest = itertools.count(1)
+
+    def write_often(seed: int) -> int:
+        """Writes with one token for too long, then with a new one; returns how often it was refused."""
+        rng = random.Random(seed)
+        token, refusals = next(newest), 0
+        for step in range(12):
+            if rng.random() < 0.4:
+                token = next(newest)
+            refusals += not wrote(target, level, token, f"{seed}.{step}")
+        return refusals
+
+    with threads() as pool:
+        refusals = sum(pool.map(write_often, range(4)))
+    tokens = [token for token, _ in target.effects()]
+    assert tokens == sorted(tokens)
+    assert len(tokens) + refusals == 48
+    assert refusals > 0
+
+
+def wrote(target: SqlTarget, level: str, token: int, text: str) -> bool:
+    """Tries until the database gives an answer: whether the write took place."""
+    for _ in range(200):
+        try:
+            with transaction(target, level) as connection:
+                target.check(connection, token)
+                target.insert(connection, token, text)
+                connection.commit()
+        except StaleToken:
+            return False
+        except FAULTS:
+            continue
+        return True
+    raise AssertionError("no answer after 200 tries")
