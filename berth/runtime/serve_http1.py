@@ -108,6 +108,13 @@ class Http1(H11Protocol):
             await self._send_h11_event(h11.Data(data=body))
         await self._send_h11_event(h11.EndOfMessage())
 
+    async def stream_send(self, event: StreamEvent) -> None:
+        """A reply that comes before the end of its request's body is the last one, and must say so."""
+        if isinstance(event, Response) and self.input_left:
+            headers = [*event.headers, (b"connection", b"close")]
+            event = Response(stream_id=event.stream_id, headers=headers, status_code=event.status_code)
+        await super().stream_send(event)
+
     async def _send_h11_event(self, event: H11SendableEvent) -> None:
         """Hypercorn's, but the head of a reply waits for its body: one write, one TLS record."""
         try:

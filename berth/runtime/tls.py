@@ -61,25 +61,33 @@ class ServerTls:
         """When the certificate in use expires, in seconds since 1970-01-01 UTC."""
         return self._not_after_seconds
 
+    def reload(self) -> None:
+        """Loads the files again, and says in the log what came of it."""
+        self._seen = _fingerprint(self._files)
+        self._try_load("TLS files cannot be used, the old ones stay")
+
     def reload_if_changed(self) -> bool:
         """Loads the files again if they differ from the last try; says whether a new pair is in use."""
         now = _fingerprint(self._files)
         if now == self._seen:
             return False
         self._seen = now
-        try:
-            self._load()
-        except TlsInvalid as fault:
-            self._logger.error("TLS files changed but cannot be used, the old ones stay", error=str(fault))
-            return False
-        self._logger.info("TLS certificate reloaded", file=str(self._files.cert))
-        return True
+        return self._try_load("TLS files changed but cannot be used, the old ones stay")
 
     async def watch(self) -> None:
         """Looks for changed files until cancelled."""
         while True:
             await trio.sleep(WATCH_SECONDS)
             self.reload_if_changed()
+
+    def _try_load(self, trouble: str) -> bool:
+        try:
+            self._load()
+        except TlsInvalid as fault:
+            self._logger.error(trouble, error=str(fault))
+            return False
+        self._logger.info("TLS certificate reloaded", file=str(self._files.cert))
+        return True
 
     def _load(self) -> None:
         pair = _read_pair(self._files)

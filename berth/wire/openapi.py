@@ -78,6 +78,8 @@ def _responses(operation: Operation) -> dict[str, Any]:
     elif operation.status == 200:
         success["content"] = {"application/json": {"schema": {"type": "object"}}}
     responses = {str(operation.status): success}
+    for status in operation.text_failures:
+        responses[str(status)] = {**success, "description": "Not now"}
     codes = operation.codes if operation.role is None else (*operation.codes, "unauthenticated")
     by_status: dict[int, list[str]] = {}
     for code in codes:

@@ -43,7 +43,8 @@ class Query(Struct, frozen=True):
 class Operation(Struct, frozen=True):
     """One operation. `role` is the least role that may call it; None: anybody, without a key.
 
-    `status` is the success; `reply` None means no body, or plain text where `text` says so.
+    `status` is the success; `reply` None means no body, or plain text where `text` says so; with it go the
+    `text_failures`, as plain.
     """
 
     id: str
@@ -55,6 +56,7 @@ class Operation(Struct, frozen=True):
     reply: type[Struct] | None = None
     status: int = 200
     text: bool = False
+    text_failures: tuple[int, ...] = ()
     query: tuple[Query, ...] = ()
     codes: tuple[Code, ...] = ()
 
@@ -240,7 +242,9 @@ VERSION = Operation("version", "GET", "/version", "What the server runs", None, 
 OPENAPI = Operation("openapi", "GET", "/openapi.json", "This document", None)
 HEALTHZ = Operation("healthz", "GET", "/healthz", "Alive; depends on nothing", None, text=True)
 LIVEZ = Operation("livez", "GET", "/livez", "Alive; depends on nothing", None, text=True)
-READYZ = Operation("readyz", "GET", "/readyz", "Ready: the store can be written to", None, text=True)
+READYZ = Operation(
+    "readyz", "GET", "/readyz", "Ready: the store can be written to", None, text=True, text_failures=(503,)
+)
 
 OPERATIONS = (
     ACQUIRE,

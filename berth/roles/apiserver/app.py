@@ -11,7 +11,7 @@ from random import SystemRandom
 
 import trio
 
-from berth.roles.apiserver.auth import Authenticator, NoAuthentication, StaticKeys
+from berth.roles.apiserver.auth import Authenticator, KeysInvalid, NoAuthentication, StaticKeys
 from berth.roles.apiserver.handlers import Handlers
 from berth.roles.apiserver.observe import Instruments, Observed
 from berth.roles.apiserver.options import ApiserverOptions
@@ -24,7 +24,7 @@ from berth.runtime.log import Logger, Logs
 from berth.runtime.metrics import Metrics
 from berth.runtime.serve import ServeLimits, Server, serve_app
 from berth.runtime.supervise import Handle, open_service_nursery
-from berth.runtime.tls import ServerTls, TlsFiles
+from berth.runtime.tls import ServerTls, TlsFiles, TlsInvalid
 from berth.service.leases import open_leases
 from berth.service.measured import MeasuredStore
 from berth.service.sweeper import Sweeping
@@ -41,8 +41,7 @@ async def serve(
     logger = logs.logger("apiserver")
     metrics = Metrics(version=VERSION, commit=COMMIT, python=platform.python_version())
     instruments = Instruments(metrics, options.backend)
-    authenticator = _authenticator(options, logger)
-    tls = _tls(options, clock, logger)
+    authenticator, tls = _from_files(options, clock, logger)
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_store(options, clock=clock, logger=logger))
         store = MeasuredStore(opened, clock=clock, observe=instruments.observe_store)
@@ -67,6 +66,28 @@ async def serve(
         task_status.started(Handle(running.addresses, running.drain, running.reload, {"store": gate}))
         await running.drained.wait()
         nursery.cancel_scope.cancel()
+
+
+class FilesUnusable(Exception):
+    """Files that the options name cannot be used; the text tells what is wrong with each."""
+
+
+def _from_files(options: ApiserverOptions, clock: Clock, logger: Logger) -> tuple[Authenticator, ServerTls]:
+    """What is made of the files that the options name; every fault in them is told at once."""
+    faults: list[Exception] = []
+    authenticator: Authenticator | None = None
+    tls: ServerTls | None = None
+    try:
+        authenticator = _authenticator(options, logger)
+    except KeysInvalid as fault:
+        faults.append(fault)
+    try:
+        tls = _tls(options, clock, logger)
+    except TlsInvalid as fault:
+        faults.append(fault)
+    if authenticator is None or tls is None:
+        raise FilesUnusable("; ".join(str(fault) for fault in faults)) from faults[0]
+    return authenticator, tls
 
 
 class _Running:
@@ -123,8 +144,14 @@ class _Running:
         self.drained.set()
 
     async def reload(self) -> None:
-        self._authenticator.reload()
-        self._tls.reload_if_changed()
+        """Keys and certificate, each by itself: one that cannot be used does not keep the other back."""
+        try:
+            keys = self._authenticator.reload()
+        except KeysInvalid as fault:
+            self._logger.error("API keys cannot be used, the old ones stay", error=str(fault))
+        else:
+            self._logger.info("API keys reloaded", keys=keys)
+        self._tls.reload()
 
 
 def _authenticator(options: ApiserverOptions, logger: Logger) -> Authenticator:

@@ -45,8 +45,8 @@ class Authenticator(Protocol):
         """The caller behind the request's Authorization headers. Raises `Failure`."""
         ...
 
-    def reload(self) -> None:
-        """Take up changed keys. Raises `KeysInvalid` and keeps the old ones."""
+    def reload(self) -> int:
+        """Take up changed keys, and tell how many there are. Raises `KeysInvalid` and keeps the old ones."""
         ...
 
 
@@ -59,8 +59,8 @@ class NoAuthentication:
         del authorization
         return ANYBODY
 
-    def reload(self) -> None:
-        pass
+    def reload(self) -> int:
+        return 0
 
 
 class KeysInvalid(Exception):
@@ -88,8 +88,9 @@ class StaticKeys:
             raise Failure("unauthenticated")
         return identity
 
-    def reload(self) -> None:
+    def reload(self) -> int:
         self._by_hash = _parse(_read(self._file), self._file)
+        return len(self._by_hash)
 
 
 def authorize(identity: Identity, role: Role, holder: str | None = None) -> None:

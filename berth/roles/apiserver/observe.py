@@ -106,8 +106,7 @@ class Observed:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         entry = scope["entry"] = Entry(_request_id(scope["headers"]))
-        # An escaped slash belongs to its segment: segments are decoded after they are told apart.
-        scope["path"] = scope["raw_path"].decode("ascii")
+        scope["path"] = _undecoded_path(scope["raw_path"])
         start_us = self._clock.boot_us()
         self._instruments.inflight.inc()
         try:
@@ -144,6 +143,12 @@ class Observed:
         if entry.status == 500:
             return self._logger.error
         return self._logger.debug if entry.route in _QUIET else self._logger.info
+
+
+def _undecoded_path(raw_path: bytes) -> str:
+    """For routing: an escaped slash belongs to its segment, and an empty first segment is one."""
+    path = raw_path.decode("ascii")
+    return "/%2F" + path[2:] if path.startswith("//") else path
 
 
 def _with_request_id(send: Send, entry: Entry) -> Send:

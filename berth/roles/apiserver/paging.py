@@ -1,6 +1,6 @@
 """Paging: what a list was asked for, and the token that asks for its next page."""
 
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from base64 import b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Mapping
 
@@ -14,17 +14,21 @@ def limit(query: Mapping[str, str]) -> int:
     text = query.get("limit", "")
     if not text:
         return routes.LIST_LIMIT_DEFAULT
-    if text.isascii() and text.isdigit() and 1 <= int(text[:9]) <= routes.LIST_LIMIT_MAX:
+    if text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= routes.LIST_LIMIT_MAX:
         return int(text)
     raise Failure("invalid_body", f"limit must be a whole number from 1 to {routes.LIST_LIMIT_MAX}")
 
 
 def after(query: Mapping[str, str]) -> str:
     """What the page before ended with; empty for the first page."""
+    text = query.get("continue", "")
     try:
-        return urlsafe_b64decode(query.get("continue", "").encode()).decode()
-    except (Base64Error, UnicodeError, ValueError) as error:
+        last = b64decode(text.encode(), altchars=b"-_", validate=True).decode()
+    except (Base64Error, UnicodeError) as error:
         raise _foreign() from error
+    if text and not last:
+        raise _foreign()
+    return last
 
 
 def token(last: str) -> str:

@@ -13,8 +13,10 @@ from urllib.parse import unquote
 import msgspec
 import trio
 from quart import Response, request
+from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
+from werkzeug.routing import MapAdapter
 
 from berth.roles.apiserver.auth import ANYBODY, Authenticator
 from berth.roles.apiserver.handlers import Ask, Handler, Handlers
@@ -50,7 +52,7 @@ def build_app(
     logger: Logger,
 ) -> AsgiApp:
     """The application. It expects to be called through `observe.Observed`."""
-    app = QuartTrio("berth", static_folder=None)
+    app = _App("berth", static_folder=None)
     # Quart's own limits of time would cut streams off and answer in HTML.
     app.config.update(MAX_CONTENT_LENGTH=BODY_MAX_BYTES, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
@@ -64,6 +66,15 @@ def build_app(
         app.add_url_rule(rule, operation.id, view, methods=[operation.method])
     _handle_errors(app, logger)
     return cast("AsgiApp", app)
+
+
+class _App(QuartTrio):
+    """Routes by the path alone: whatever host the caller thinks it talks to, it talks to this one."""
+
+    def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
+        if request is None:
+            return None
+        return self.url_map.bind("berth", path_info=request.path, default_method=request.method)
 
 
 View = Callable[..., Awaitable[Response]]
