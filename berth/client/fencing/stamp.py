@@ -31,7 +31,7 @@ class Stamp(NamedTuple):
         if type(token) is not int:
             raise TypeError(f"a fencing token is an int, got {type(token).__name__}")
         if not 1 <= token <= TOKEN_MAX:
-            raise ValueError(f"a fencing token is from 1 to {TOKEN_MAX}, got {token}")
+            raise ValueError(f"a fencing token must be from 1 to {TOKEN_MAX}, got {token}")
         return cls(judged_lease(lease), token)
 
     @classmethod
