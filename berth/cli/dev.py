@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from berth.cli.options import OptionsCommand
 from berth.config import Opt
+from berth.config.address import address_problems
 from berth.config.common import LogOptions
 
 
@@ -27,9 +28,10 @@ class DevOptions(LogOptions):
     ] = "text"
 
     def problems(self) -> list[str]:
+        found = [*address_problems(listen_addr=self.listen_addr, metrics_addr=self.metrics_addr)]
         if self.ephemeral and self.data_dir:
-            return ["--ephemeral and --data-dir exclude each other"]
-        return []
+            found.append("--ephemeral and --data-dir exclude each other")
+        return found
 
 
 dev = OptionsCommand(

@@ -1,19 +1,18 @@
 """Listening sockets, from addresses as Go's net.Listen takes them.
 
-Owns the reading of `:8443`, `127.0.0.1:0` and `[::1]:8443`, and what to tell when a socket cannot be had.
+Owns what to tell when a socket cannot be had.
 """
 
 import errno
-import re
 import socket
 from typing import Any
 
 import trio
 
+from berth.config.address import parse_address
+
 BACKLOG = 1024
 RESOLVE_SECONDS = 5.0
-
-_ADDRESS = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*)):(?P<port>[0-9]{1,5})", re.ASCII)
 
 
 class BindFailed(Exception):
@@ -25,7 +24,10 @@ async def bind(address: str) -> trio.SocketListener:
 
     A host name is resolved, and its first address taken. Raises BindFailed.
     """
-    host, port = _parse(address)
+    try:
+        host, port = parse_address(address)
+    except ValueError as fault:
+        raise BindFailed(f"cannot listen on {address!r}: {fault}") from fault
     try:
         if not host:
             return _listen_everywhere(port)
@@ -35,6 +37,8 @@ async def bind(address: str) -> trio.SocketListener:
         raise BindFailed(
             f"cannot listen on {address}: the host name does not resolve ({fault.strerror})"
         ) from fault
+    except UnicodeError as fault:  # from the encoding of names
+        raise BindFailed(f"cannot listen on {address!r}: no host has such a name") from fault
     except OSError as fault:
         raise BindFailed(f"cannot listen on {address}: {_explain(fault)}") from fault
     except trio.TooSlowError as fault:
@@ -47,16 +51,6 @@ def written(listener: trio.SocketListener) -> str:
     """The address that a listener really has, as HOST:PORT."""
     host, port = listener.socket.getsockname()[:2]
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def _parse(address: str) -> tuple[str, int]:
-    found = _ADDRESS.fullmatch(address)
-    if found is None or int(found["port"]) > 65535:
-        raise BindFailed(
-            f"cannot listen on {address!r}: not an address; "
-            "write :PORT, HOST:PORT or [IPV6]:PORT with a port from 0 to 65535"
-        )
-    return found["v6"] or found["host"], int(found["port"])
 
 
 async def _resolve(host: str, port: int) -> tuple[int, tuple[Any, ...]]:

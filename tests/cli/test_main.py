@@ -66,6 +66,14 @@ def test_wrong_usage_says_what_to_do(berth: Berth, args: list[str], told: str):
     assert (result.code, result.out, result.err) == (2, "", told)
 
 
+@pytest.mark.parametrize("role", ["apiserver", "dev"])
+def test_an_address_of_no_form_is_told_before_anything_starts(berth: Berth, role: str):
+    result = berth(role, "--listen-addr", "foo", "--metrics-addr", ":99999")
+    assert (result.code, result.out) == (2, "")
+    assert "  --listen-addr: 'foo' is not an address; write :PORT, HOST:PORT" in result.err
+    assert "  --metrics-addr: ':99999' is not an address" in result.err
+
+
 def test_no_command_shows_the_help_as_talk(berth: Berth):
     result = berth()
     assert (result.code, result.out) == (2, "")

@@ -27,13 +27,15 @@ async def test_ipv6_is_written_in_brackets() -> None:
         assert written(listener).startswith("[::1]:")
 
 
-@pytest.mark.parametrize(
-    "address",
-    ["", "8443", "host", "host:", "::1:80", "a:b", ":65536", ":-1", ":٣", "[::1]", ":80\n", "[]:80"],
-)
-async def test_what_is_no_address_says_how_to_write_one(address: str) -> None:
+async def test_what_is_no_address_says_how_to_write_one() -> None:
     with pytest.raises(BindFailed, match=r"write :PORT, HOST:PORT or \[IPV6\]:PORT"):
-        await bind(address)
+        await bind("8443")
+
+
+@pytest.mark.parametrize("host", ["a..b", ".foo", "a" * 64])
+async def test_what_no_host_can_be_called_says_so(host: str) -> None:
+    with pytest.raises(BindFailed, match="no host has such a name"):
+        await bind(f"{host}:0")
 
 
 async def test_a_port_in_use_says_so() -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+from berth.config.address import address_problems
 from berth.config.common import LogOptions
 from berth.config.kinds import Duration
 from berth.config.option import Opt
@@ -70,6 +71,7 @@ class ApiserverOptions(LogOptions):
 
     def problems(self) -> list[str]:
         return [
+            *address_problems(listen_addr=self.listen_addr, metrics_addr=self.metrics_addr),
             *self._tls_problems(),
             *self._store_problems(),
             *self._auth_problems(),
