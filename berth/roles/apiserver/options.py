@@ -29,7 +29,8 @@ class ApiserverOptions(LogOptions):
         Path | None, Opt("PEM private key of the certificate; read again when it changes", reloadable=True)
     ] = None
     store_backend: Annotated[
-        Literal["mem", "sql"] | None, Opt("Where leases are kept: mem forgets them with the process")
+        Literal["mem", "sql"] | None,
+        Opt("Where leases are kept: mem (with a warning) unless given; it forgets them with the process"),
     ] = None
     sql_driver: Annotated[Literal["sqlite"] | None, Opt("Kind of the sql store")] = None
     sql_dsn: Annotated[

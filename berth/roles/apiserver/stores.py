@@ -29,8 +29,6 @@ async def open_store(options: ApiserverOptions, *, clock: Clock, logger: Logger)
         return
     from berth.store.sqlite import open_sqlite
 
-    if options.sql_dsn is not None:
-        logger.warning("--sql-dsn can be seen in the list of processes; --sql-dsn-file cannot")
     logger.info("the sqlite store serves one process on one machine")
     async with open_sqlite(
         _dsn(options), clock=clock, boot_id=boot_id(), migrate=options.sql_migrate or "auto"
