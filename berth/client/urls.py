@@ -5,10 +5,14 @@ nothing goes without TLS but to this machine.
 """
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from berth.client.errors import Misconfigured
+from berth.core.names import shown
+
+_NAME = re.compile(r"[A-Za-z0-9._-]+")
 
 
 def base_urls(given: str | Iterable[str]) -> tuple[str, ...]:
@@ -23,20 +27,40 @@ def base_urls(given: str | Iterable[str]) -> tuple[str, ...]:
 def _base_url(url: str) -> str:
     try:
         parts = urlsplit(url)
-        host, _ = parts.hostname or "", parts.port
+        host, port = parts.hostname or "", parts.port
     except ValueError as fault:
         raise Misconfigured(f"the API server's URL cannot be read: {fault}") from fault
     if "@" in parts.netloc:
         raise Misconfigured("the API server's URL must not hold a user or a password; use the API key")
     if parts.scheme not in ("http", "https") or not host or parts.query or parts.fragment:
-        raise Misconfigured(f"{url!r} is no API server's URL; write it as https://HOST:PORT")
+        raise Misconfigured(f"{shown(url)} is no API server's URL; write it as https://HOST:PORT")
+    if not _is_host(host):
+        raise Misconfigured(f"{shown(url)}: {shown(host)} is neither a host's name nor an IP address")
+    if port == 0:
+        raise Misconfigured(f"{shown(url)}: nothing listens on port 0; write the API server's port")
     if parts.scheme == "http" and not _is_loopback(host):
-        raise Misconfigured(f"{url}: http:// would show the API key on the network; use https://")
+        raise Misconfigured(f"{shown(url)}: http:// would show the API key on the network; use https://")
     return url.rstrip("/")
 
 
-def _is_loopback(host: str) -> bool:
+def _is_host(host: str) -> bool:
+    if _ip(host):
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        encoded = host.encode("idna")
+        encoded.decode("idna")  # what begins with xn-- must encode something
+    except UnicodeError:
+        return False
+    return _NAME.fullmatch(encoded.decode("ascii")) is not None
+
+
+def _is_loopback(host: str) -> bool:
+    address = _ip(host)
+    return address.is_loopback if address else host == "localhost"
+
+
+def _ip(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return None

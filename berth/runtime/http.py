@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import urlsplit
 
 import httpx
 import trio
@@ -104,7 +105,7 @@ class HttpClient:
         except (trio.TooSlowError, httpx.TimeoutException) as fault:
             text = f"{_origin(url)} did not answer within {timeout_seconds:g} s"
             raise _fault(sent, text) from fault
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as fault:
+        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as fault:  # a name's encoding
             raise NotSent(f"{url} is no http:// or https:// address") from fault
         except httpx.TransportError as fault:
             raise _fault(sent, _explain(url, fault, sent=sent)) from fault
@@ -170,7 +171,5 @@ def _cause(fault: BaseException) -> BaseException | None:
 
 def _origin(url: str) -> str:
     """Scheme, host and port: what people need, without a path, a query or credentials."""
-    parsed = httpx.URL(url)
-    port = f":{parsed.port}" if parsed.port else ""
-    host = f"[{parsed.host}]" if ":" in parsed.host else parsed.host
-    return f"{parsed.scheme}://{host}{port}"
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

@@ -6,6 +6,8 @@ import pytest
 
 from berth.client import BerthClient, Misconfigured
 
+NO_HOSTS = ["a..b", ".foo", "a" * 64, "xn--a", "a b", "a%00b"]
+
 
 @pytest.mark.parametrize(
     ("servers", "shown"),
@@ -16,6 +18,8 @@ from berth.client import BerthClient, Misconfigured
         (["https://a", "https://b"], "https://a,https://b"),
         (["https://a", "https://a/"], "https://a"),
         ("https://[::1]:8443", "https://[::1]:8443"),
+        ("https://zürich.example", "https://zürich.example"),
+        ("https://a_b.example.", "https://a_b.example."),
         ("http://localhost:8080", "http://localhost:8080"),
         ("http://127.0.0.2:8080,http://[::1]", "http://127.0.0.2:8080,http://[::1]"),
     ],
@@ -38,6 +42,9 @@ async def test_servers_are_given_in_a_text_or_one_by_one(servers: str | list[str
         ("https://a:port", "cannot be read"),
         ("https://a:99999", "cannot be read"),
         ("https://[::1", "cannot be read"),
+        *((f"https://{host}", "neither a host's name nor") for host in NO_HOSTS),
+        ("https://localhost:0", "nothing listens on port 0"),
+        ("https://" + "a" * 100_000, r"aaa….*neither"),
         ("http://a:8080", "use https://"),
         ("http://127.0.0.1.example.org", "use https://"),
         ("http://10.0.0.1", "use https://"),

@@ -77,7 +77,9 @@ async def test_nobody_listening_is_not_sent(client: HttpClient) -> None:
         await client.request("GET", f"http://127.0.0.1:{port}/secret?x=1", timeout_seconds=SECONDS)
 
 
-@pytest.mark.parametrize("url", ["ftp://a", "nonsense", "http://", "http://[::1"])
+@pytest.mark.parametrize(
+    "url", ["ftp://a", "nonsense", "http://", "http://[::1", "http://a..b", "http://xn--a"]
+)
 async def test_what_is_no_address_is_not_sent(client: HttpClient, url: str) -> None:
     with pytest.raises(NotSent, match="no http:// or https:// address"):
         await client.request("GET", url, timeout_seconds=SECONDS)
