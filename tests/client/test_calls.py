@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from berth.client import BerthClient, Invalid
+from berth.client import BerthClient, Invalid, OutcomeUnknown
 from berth.version import VERSION
 from berth.wire.routes import OPERATIONS, Operation
 from tests.client.conftest import Connect
@@ -20,6 +20,15 @@ LEASE = {
     "holders": [],
 }
 PAGE = {"items": [LEASE], "revision": "r1"}
+SESSION = {
+    "id": "s1",
+    "alive": True,
+    "holder": "team/me",
+    "instance": "",
+    "ttlSeconds": 30,
+    "expiresAt": "2026-11-20T12:00:30Z",
+    "remainingSeconds": 30.0,
+}
 WHOAMI = {"tenant": "team", "role": "holder", "authMode": "static-keys"}
 ARGUMENTS: dict[str, tuple[str, dict[str, Any], int, Any]] = {
     "acquire": ("acquire", {"holder": "team/me", "ttl_seconds": 30}, 200, grant()),
@@ -35,11 +44,16 @@ ARGUMENTS: dict[str, tuple[str, dict[str, Any], int, Any]] = {
     "get": ("get_lease", {}, 200, LEASE),
     "list": ("list_page", {}, 200, PAGE),
     "list-all": ("list_page", {}, 200, PAGE),
+    "open-session": ("open_session", {"holder": "team/me", "ttl_seconds": 30}, 201, SESSION),
+    "renew-session": ("renew_session", {}, 200, SESSION),
+    "end-session": ("end_session", {}, 204, b""),
+    "get-session": ("get_session", {}, 200, SESSION),
     "whoami": ("whoami", {}, 200, WHOAMI),
     "version": ("server_version", {}, 200, {"version": "0.1.0", "commit": "c", "python": "3.11"}),
     "healthz": ("ping", {}, 200, b"ok\n"),
 }
-NOT_CALLED = {"openapi", "livez", "readyz"}
+# What is called by no method of its own, or by one that is no coroutine.
+NOT_CALLED = {"openapi", "livez", "readyz", "list-sessions"}
 
 
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.id)
@@ -51,7 +65,9 @@ async def test_each_operation_is_called_as_the_table_has_it(
         return
     method, arguments, status, body = ARGUMENTS[operation.id]
     where = [
-        value for name, value in (("{namespace}", "default"), ("{name}", "db")) if name in operation.path
+        value
+        for name, value in (("{namespace}", "default"), ("{name}", "db"), ("{id}", "s1"))
+        if name in operation.path
     ]
     server.will(answer(status, body))
 
@@ -59,7 +75,7 @@ async def test_each_operation_is_called_as_the_table_has_it(
 
     [request] = server.requests
     assert request.method == operation.method
-    assert request.target == operation.path.format(namespace="default", name="db")
+    assert request.target == operation.path.format(namespace="default", name="db", id="s1")
     assert request.headers["user-agent"] == f"berth/{VERSION}"
     assert "authorization" not in request.headers
     assert type(reply) is (operation.reply or type(None))
@@ -171,3 +187,49 @@ async def test_a_base_url_may_have_a_path(server: Scripted, connect: Connect) ->
     server.will(answer(200, b"ok"))
     await client.ping()
     assert server.requests[0].target == "/berth/healthz"
+
+
+async def test_sessions_are_listed_page_by_page(client: BerthClient, server: Scripted) -> None:
+    over = {"id": "s2", "alive": False, "reason": "ended", "holder": "team/me"}
+    server.will(
+        answer(200, {"items": [SESSION], "continue": "czE="}),
+        answer(200, {"items": [], "continue": "czE2"}),
+        answer(200, {"items": [over]}),
+    )
+    found = [session async for session in client.list_sessions(holder="team/me", instance="a b")]
+    assert [(session.id, session.alive, session.reason) for session in found] == [
+        ("s1", True, ""),
+        ("s2", False, "ended"),
+    ]
+    asked = "/v1alpha1/sessions?holder=team%2Fme&instance=a+b"
+    assert [request.target for request in server.requests] == [
+        asked,
+        f"{asked}&continue=czE%3D",
+        f"{asked}&continue=czE2",
+    ]
+
+
+async def test_a_lease_under_a_session_has_no_ttl_of_its_own(client: BerthClient, server: Scripted) -> None:
+    server.will(granted())
+    await client.acquire("default", "db", holder="team/me", session="s1")
+    assert server.requests[0].body == {"holder": "team/me", "session": "s1"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        {**SESSION, "alive": False},
+        {**SESSION, "id": ""},
+        {**SESSION, "holder": "team/other"},
+        {**SESSION, "instance": "other"},
+    ],
+)
+async def test_a_session_of_somebody_else_is_not_believed(
+    client: BerthClient, server: Scripted, reply: dict[str, Any]
+) -> None:
+    server.will(*[answer(201, reply)] * 4)
+    with pytest.raises(OutcomeUnknown):
+        await client.open_session(holder="team/me", ttl_seconds=30)
+    server.will(*[answer(200, {**SESSION, "id": "s2"})] * 4)
+    with pytest.raises(OutcomeUnknown, match="another session"):
+        await client.renew_session("s1")

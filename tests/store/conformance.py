@@ -232,6 +232,16 @@ class StoreConformance:
         (first, *_) = await scanned(store, None, 10)
         assert first.sessions["s-1"].session == reading.sessions["s-1"].session
 
+    async def test_sessions_are_paged_in_the_order_of_their_ids(self, store: Store):
+        assert (await store.sessions(None, 10)).sessions == {}
+        await must_win(store, *(replace(SESSIONS[0], id=f"s-{number:03}") for number in range(0, 500, 2)))
+        first = await store.sessions(None, 100)
+        assert list(first.sessions) == [f"s-{number:03}" for number in range(0, 200, 2)]
+        second = await store.sessions("s-197", 3)
+        assert list(second.sessions) == ["s-198", "s-200", "s-202"]
+        assert second.sessions["s-198"].session.holder == SESSIONS[0].holder
+        assert list((await store.sessions("s-498", 10)).sessions) == []
+
     # Scan.
 
     async def test_a_scan_is_paged_and_ordered(self, store: Store):
