@@ -182,6 +182,22 @@ async def test_many_sessions_are_found(pids: Path) -> None:
         assert all(gone(pid) for pid in numbers(pids))
 
 
+RABBIT = """
+import os, sys
+for _ in range(20_000):
+    if os.fork():
+        os._exit(4)
+open(sys.argv[1], "w")
+"""
+
+
+async def test_a_process_that_forks_all_the_time_is_caught(tmp_path: Path) -> None:
+    command = [sys.executable, "-I", "-S", "-c", RABBIT, str(tmp_path / "escaped")]
+    async with open_child(command, env=os.environ) as child:
+        assert await child.wait() == 4
+    assert not (tmp_path / "escaped").exists()
+
+
 async def test_leaving_the_block_kills(pids: Path) -> None:
     async with opened(DAEMON, pids, processes=2):
         pass
@@ -198,9 +214,12 @@ async def test_an_exception_kills_and_passes(pids: Path) -> None:
 async def test_a_cancellation_kills_and_passes(pids: Path) -> None:
     with trio.CancelScope() as scope:
         async with opened(DAEMON, pids, processes=2) as child:
+            assert child.pid
+            guard = parent(child.pid)
             scope.cancel()
             await child.stop(grace_seconds=ENDLESS_SECONDS)
     assert scope.cancelled_caught
+    assert state(guard) == "X"
     assert all(gone(pid) for pid in numbers(pids))
 
 
@@ -280,6 +299,7 @@ import os, signal, subprocess, sys
 os.read(int(sys.argv[1]), 1 << 20)
 command = ["sh", "-c", os.environ["SCRIPT"]]
 os.write(int(sys.argv[1]), b"%d" % subprocess.Popen(command, start_new_session=True).pid)
+os.close(int(sys.argv[1]))
 while True:
     signal.pause()
 """
@@ -297,6 +317,16 @@ async def test_a_guard_that_does_not_listen_is_killed_with_the_group(
         with pytest.raises(ChildRemains):
             await child.stop(grace_seconds=0)
     await until(lambda: all(gone(pid) for pid in numbers(pids)))
+
+
+async def test_a_guard_that_fails_at_once_gives_its_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "failing.py").write_text("raise SystemExit(9)")
+    monkeypatch.setattr(child_module, "_GUARD", tmp_path / "failing.py")
+    async with open_child(["true"], env=os.environ) as child:
+        assert child.pid is None
+        assert await child.wait() == 9
 
 
 async def test_a_guard_that_cannot_start_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
