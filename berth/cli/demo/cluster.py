@@ -1,6 +1,6 @@
 """One cluster: a process that asks for every lease and, while it holds one, runs that lease's job.
 
-Promises what every holder must: no job without the lease, the job is over before the lease can be another's,
+Holds as `berth lease hold` does: no job without its lease, the job is over before the lease can be another's,
 and on SIGTERM each job ends before its lease is released. When the process is killed, its jobs die with it.
 """
 
@@ -11,10 +11,9 @@ import trio
 
 from berth.cli.demo.command import HEAD_START_SECONDS, LEASES, ClusterOptions, itself
 from berth.cli.demo.ledger import UP, Entry, append
+from berth.cli.hold_run import Run, stop_budget_seconds
 from berth.client import BerthClient, Held, LeaseLost, hold
-from berth.runtime.child import Child, open_child
-from berth.runtime.clock import MICROSECONDS, Clock, SystemClock
-from berth.runtime.supervise import open_service_nursery
+from berth.runtime.clock import Clock, SystemClock
 
 GRACE_SECONDS = 0.5
 
@@ -51,11 +50,15 @@ class _Cluster:
 
     async def _compete(self, client: BerthClient, lease: str) -> None:
         options = self._options
-        holder = f"{options.cluster}/node-1"
         while True:
             try:
                 async with hold(
-                    client, options.namespace, lease, holder=holder, ttl_seconds=options.ttl
+                    client,
+                    options.namespace,
+                    lease,
+                    holder=f"{options.cluster}/node-1",
+                    ttl_seconds=options.ttl,
+                    stop_budget_seconds=stop_budget_seconds(options.ttl, GRACE_SECONDS),
                 ) as held:
                     await self._work(held)
             except LeaseLost:
@@ -63,30 +66,5 @@ class _Cluster:
 
     async def _work(self, held: Held) -> None:
         options = self._options
-        command = itself(
-            "demo-job",
-            f"--cluster={options.cluster}",
-            f"--lease={held.name}",
-            f"--token={held.token}",
-            f"--ledger={options.ledger}",
-        )
-        async with (
-            open_child(command, env=os.environ, until_us=self._over_us(held)) as child,
-            open_service_nursery() as nursery,
-        ):
-            nursery.start_soon(self._prolong, held, child)
-            try:
-                await child.wait()
-            finally:
-                with trio.CancelScope(shield=True):
-                    await child.stop(grace_seconds=GRACE_SECONDS)
-                nursery.cancel_scope.cancel()
-
-    async def _prolong(self, held: Held, child: Child) -> None:
-        """Move the moment at which the job is killed, come what may, with each renewal."""
-        while True:
-            await held.news.wait()
-            child.run_until(self._over_us(held))
-
-    def _over_us(self, held: Held) -> int:
-        return self._clock.boot_us() + int(held.over_in() * MICROSECONDS)
+        command = itself("demo-job", f"--cluster={options.cluster}", f"--ledger={options.ledger}")
+        await Run(command, [held], ttl=options.ttl, grace=GRACE_SECONDS).to_the_end()

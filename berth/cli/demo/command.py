@@ -30,20 +30,16 @@ class DemoOptions:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _PartOptions:
+class JobOptions:
+    """The lease and its token come by the environment, as for any command under `berth lease hold`."""
+
     cluster: Annotated[str, Opt("Name of the cluster", flag_only=True)]
     ledger: Annotated[Path, Opt("File that everything that is done is written to", flag_only=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClusterOptions(_PartOptions, ClientOptions):
+class ClusterOptions(JobOptions, ClientOptions):
     ttl: Annotated[int, Opt("Ttl of the leases", unit="s", flag_only=True)]
-
-
-@dataclass(frozen=True, kw_only=True)
-class JobOptions(_PartOptions):
-    lease: Annotated[str, Opt("Lease under which the job runs", flag_only=True)]
-    token: Annotated[int, Opt("Fencing token of its holder", flag_only=True)]
 
 
 demo = OptionsCommand(

@@ -14,10 +14,11 @@ from berth.runtime.clock import SystemClock
 def run(options: JobOptions) -> None:
     """Work until SIGTERM."""
     clock = SystemClock()
+    lease = os.environ["BERTH_LEASE"].rpartition("/")[2]
+    token = int(os.environ["BERTH_FENCING_TOKEN"])
 
     def write(event: str) -> None:
-        who = (options.cluster, options.lease, options.token, os.getpid())
-        append(options.ledger, Entry(clock.boot_us(), event, *who))
+        append(options.ledger, Entry(clock.boot_us(), event, options.cluster, lease, token, os.getpid()))
 
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])
     write(BEGIN)

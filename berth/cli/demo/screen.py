@@ -25,7 +25,7 @@ class Screen:
         self._console.print(paragraph(text), markup=False, highlight=False)
 
     def show(self, rows: Sequence[Row]) -> None:
-        self._live.update(Padding(_table(rows), (1, 0)), refresh=True)
+        self._live.update(Padding(_table(rows), (1, 0, 0, 0)), refresh=True)
 
 
 @contextmanager
@@ -37,8 +37,8 @@ def open_screen() -> Iterator[Screen]:
 
 
 def _table(rows: Sequence[Row]) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0), header_style="bold")
-    for heading in ("LEASE", "HOLDER", "TOKEN", "TIME LEFT", "WHO RUNS ITS JOB"):
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for heading in ("LEASE", "HOLDER", "TOKEN", "LEFT", "ITS JOB RUNS IN"):
         table.add_column(heading, no_wrap=True)
     for row in rows:
         table.add_row(
@@ -46,7 +46,7 @@ def _table(rows: Sequence[Row]) -> Table:
             _cluster(row.holder),
             str(row.token),
             f"{row.left_seconds:.1f} s" if row.holder else "-",
-            f"{_cluster(row.run.cluster)}, process {row.run.pid}" if row.run else "nobody",
+            f"{_cluster(row.run.cluster)}, process {row.run.pid}" if row.run else "no process",
         )
     return table
 

@@ -107,13 +107,14 @@ class Stage:
         return run
 
     def _environment(self, cluster: str) -> dict[str, str]:
-        """This process's own, but for the options of berth: the cluster is to ask the demo's server."""
+        """This process's own, with the demo's server and files in it."""
         inherited = {name: value for name, value in os.environ.items() if not name.startswith("BERTH_")}
         return inherited | {
             "BERTH_API_SERVER": self._url,
             "BERTH_API_KEY_FILE": str(self._directory / f"{cluster}.key"),
             "BERTH_CA_FILE": str(self._directory / "ca.pem"),
             "BERTH_NAMESPACE": NAMESPACE,
+            "TMPDIR": str(self._directory),  # what is killed cleans nothing up
         }
 
 

@@ -32,13 +32,13 @@ the other waits. The token is the number of the holder's turn.
 
 _KILL = """
 2. {victim} is killed (SIGKILL), and its jobs die with it. It cannot give its leases back, and from outside \
-nobody knows whether it is dead or only slow. So they stay closed until their time is over; then {other} \
+nobody knows whether it is dead or only slow. So they stay closed until the time left is over; then {other} \
 takes them, with the next token.
 """
 
 _RETURN = """
-3. {victim} comes back. {other} holds its leases now, so it waits. A late write under its old token could be \
-told by the number.
+3. {victim} comes back. {other} holds its leases now, so it waits. Should something still write with an old \
+token, the target can see that by the number, and refuse.
 """
 
 _HAND_OVER = """
@@ -51,7 +51,7 @@ class Story:
     def __init__(self, stage: Stage, view: View) -> None:
         self._stage = stage
         self._view = view
-        self._pause_seconds = 1.2 * stage.ttl_seconds
+        self._pause_seconds = 1.5 * stage.ttl_seconds
 
     async def tell(self) -> Measured:
         """All acts. Raises Unmet."""
