@@ -1,6 +1,7 @@
 """The client of the lease API, and work that runs only while a lease is held."""
 
 from berth.client.api import BerthClient
+from berth.client.blocking import hold_blocking
 from berth.client.errors import (
     ApiError,
     BerthError,
@@ -36,5 +37,6 @@ __all__ = [
     "Unreachable",
     "WrongAddress",
     "hold",
+    "hold_blocking",
     "hold_session",
 ]
