@@ -106,6 +106,8 @@ def _advice(fault: BerthError, options: ClientOptions) -> str:
             return "berth whoami shows the tenant and role of your API key."
         case Unreachable() if "not trusted" in str(fault):
             return "Pass --ca-file or set BERTH_CA_FILE: a file of the authority that signed the certificate."
+        case Unreachable() if "cannot be accepted" in str(fault):
+            return "Ask for the server by a name and at a time that its certificate is valid for."
         case Unreachable() if "cannot connect" in str(fault):
             return "Is the server running? --api-server or BERTH_API_SERVER says where it is."
         case OutcomeUnknown():

@@ -58,11 +58,12 @@ class Servers:
     async def ask(self, call: Call[ResultT]) -> ResultT:
         """The believed reply. Raises ApiError, Unreachable or OutcomeUnknown, within the deadline."""
         # A caller in more of a hurry than the client: each server still gets its share.
-        deadline = min(trio.current_time() + self._timeout_seconds, trio.current_effective_deadline())
+        started = trio.current_time()
+        deadline = min(started + self._timeout_seconds, trio.current_effective_deadline())
         tries = Tries(call.operation)
         pauses = backoff_seconds(self._rng, first_seconds=FIRST_PAUSE_SECONDS, cap_seconds=PAUSE_MAX_SECONDS)
         for rounds_left in reversed(range(ROUNDS)):
-            done = await self._round(call, tries, deadline)
+            done = await self._round(call, tries, started, deadline)
             if done is not None:
                 return done.value
             asked_seconds = min(tries.asked_pause_seconds(), RETRY_AFTER_MAX_SECONDS)
@@ -72,14 +73,17 @@ class Servers:
             await trio.sleep(pause_seconds)
         raise tries.fault()
 
-    async def _round(self, call: Call[ResultT], tries: Tries, deadline: float) -> Done[ResultT] | None:
+    async def _round(
+        self, call: Call[ResultT], tries: Tries, started: float, deadline: float
+    ) -> Done[ResultT] | None:
         """Asks each server once, until one does it; a silent one takes no more than its share of the time."""
         tries.begin_round()
         count = len(self._urls)
         order = [(self._first + offset) % count for offset in range(count)]
         for asked, place in enumerate(order):
             now = trio.current_time()
-            answer = await self._try(call, self._urls[place], now + (deadline - now) / (count - asked))
+            until = now + (deadline - now) / (count - asked)
+            answer = await self._try(call, self._urls[place], started, until)
             if isinstance(answer, Done | Refused):
                 self._first = place
             if isinstance(answer, Done):
@@ -87,7 +91,7 @@ class Servers:
             tries.note(self._urls[place], answer)
         return None
 
-    async def _try(self, call: Call[ResultT], url: str, until: float) -> Answer[ResultT]:
+    async def _try(self, call: Call[ResultT], url: str, started: float, until: float) -> Answer[ResultT]:
         """One server's answer. It is asked once more after a 401, if the key file has another key by now."""
         key = self._key.current() if self._key else None
         try:
@@ -96,10 +100,11 @@ class Servers:
                 newest = self._key.read_again()
                 if newest != key:
                     reply = await self._send(call, url, newest, until)
-        except http.NotSent as fault:
-            return NotDone(str(fault))
-        except http.OutcomeUnknown as fault:
-            return Unclear(str(fault))
+        except http.HttpFault as fault:
+            # The time since the call began is what people waited, not the last try's share of it.
+            waited_seconds = round(trio.current_time() - started, 2)
+            text = f"{url} did not answer within {waited_seconds:g} s" if fault.silent else str(fault)
+            return NotDone(text) if isinstance(fault, http.NotSent) else Unclear(text)
         return judged(reply, operation=call.operation, read=call.read, origin=url)
 
     async def _send(self, call: Call[ResultT], url: str, key: Secret | None, until: float) -> http.Reply:
@@ -114,5 +119,5 @@ class Servers:
             url + call.target,
             headers=headers,
             body=call.body,
-            timeout_seconds=max(0.0, round(left_seconds, 2)),  # it is told to people
+            timeout_seconds=max(0.0, left_seconds),
         )

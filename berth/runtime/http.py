@@ -23,10 +23,15 @@ KEEP_ALIVE_SECONDS = 30.0
 # Cancelled from outside, a handshake leaves its socket to the garbage collector; this limit closes it.
 CONNECT_SHARE = 0.9
 MAX_BODY_BYTES = 8 * 1024 * 1024
+# OpenSSL's verdicts that another file of authorities can change.
+_UNKNOWN_AUTHORITY = {18, 19, 20, 21}
+_NOT_TLS = {"HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"}
 
 
 class HttpFault(Exception):
-    """No whole reply came. The text is for people."""
+    """No whole reply came. The text is for people. `silent`: the time ran out."""
+
+    silent = False
 
 
 class NotSent(HttpFault):
@@ -103,8 +108,9 @@ class HttpClient:
             with trio.fail_after(timeout_seconds):
                 return await self._exchange(request, max_body_bytes)
         except (trio.TooSlowError, httpx.TimeoutException) as fault:
-            text = f"{_origin(url)} did not answer within {timeout_seconds:g} s"
-            raise _fault(sent, text) from fault
+            silence = _fault(sent, f"{_origin(url)} did not answer within {timeout_seconds:.3g} s")
+            silence.silent = True
+            raise silence from fault
         except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as fault:  # a name's encoding
             raise NotSent(f"{url} is no http:// or https:// address") from fault
         except httpx.TransportError as fault:
@@ -151,8 +157,17 @@ def _fault(sent: bool, text: str) -> HttpFault:
 def _explain(url: str, fault: httpx.TransportError, *, sent: bool) -> str:
     cause = _innermost(fault)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return f"the certificate of {_origin(url)} is not trusted: {cause.verify_message}"
+        unknown = cause.verify_code in _UNKNOWN_AUTHORITY
+        verdict = "is not trusted" if unknown else "cannot be accepted"
+        return f"the certificate of {_origin(url)} {verdict}: {cause.verify_message}"
+    if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
+        return (
+            f"{_origin(url)} does not speak TLS; check the port (what serves without TLS is asked by http://)"
+        )
     reason = (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(fault).__name__
+    reason = reason.removesuffix(".")
+    if isinstance(fault, httpx.RemoteProtocolError | httpx.ReadError) and url.startswith("http:"):
+        reason += "; if it speaks TLS, it is asked by https://"
     if sent:
         return f"the connection to {_origin(url)} broke before the whole reply was here: {reason}"
     return f"cannot connect to {_origin(url)}: {reason}"

@@ -7,6 +7,7 @@ from typing import cast
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from berth.client import ApiError, OutcomeUnknown, Unreachable, believe
 from berth.client.servers import PAUSE_MAX_SECONDS, RETRY_AFTER_MAX_SECONDS, ROUNDS, Call, Servers
@@ -138,3 +139,21 @@ async def test_tries_end_where_servers_never_rest(autojump_clock: object) -> Non
     with pytest.raises(ApiError):
         await servers(channel, "https://a", "https://b").ask(CALL)
     assert len(channel.asked) == 2 * ROUNDS
+
+
+class Deaf(Channel):
+    """Nobody takes a connection: each try gives up before its time is over, and there is another."""
+
+    def __init__(self) -> None:
+        super().__init__(None)
+
+    async def request(self, *args: object, timeout_seconds: float, **kwargs: object) -> http.Reply:
+        await trio.sleep(timeout_seconds * http.CONNECT_SHARE)
+        silence = http.NotSent(f"did not answer within {timeout_seconds:g} s")
+        silence.silent = True
+        raise silence
+
+
+async def test_a_silence_is_told_by_the_whole_time_that_was_waited(autojump_clock: MockClock) -> None:
+    with pytest.raises(Unreachable, match=r"https://a did not answer within (9\.9\d?|10) s"):
+        await servers(Deaf()).ask(CALL)

@@ -9,10 +9,11 @@ import trio
 import trustme
 
 from berth.runtime.asgi import Receive, Scope, Send
+from berth.runtime.clock import SystemClock
 from berth.runtime.http import CaFileInvalid, HttpClient, NotSent, OutcomeUnknown
 from berth.runtime.tls import ServerTls
 from tests.runtime.bodies import read_body
-from tests.runtime.conftest import StartServer
+from tests.runtime.conftest import Journal, StartServer, write_pair
 
 SECONDS = 5.0
 
@@ -142,6 +143,34 @@ async def test_a_ca_file_is_trusted_and_nothing_else_is(
     authority.cert_pem.write_to_path(str(ca_file))
     async with HttpClient(user_agent="berth-test", ca_file=ca_file) as trusting:
         assert (await trusting.request("GET", url, timeout_seconds=SECONDS)).status == 200
+
+
+async def test_a_certificate_for_another_name_is_no_matter_of_trust(
+    start_server: StartServer, journal: Journal, authority: trustme.CA, tmp_path: Path
+) -> None:
+    other = ServerTls(
+        write_pair(authority, tmp_path, "other.example"), clock=SystemClock(), logger=journal.logger
+    )
+    url = (await start_server(mirror, tls=other)).addresses[0]
+    ca_file = tmp_path / "ca.pem"
+    authority.cert_pem.write_to_path(str(ca_file))
+    async with HttpClient(user_agent="berth-test", ca_file=ca_file) as trusting:
+        with pytest.raises(NotSent, match=r"cannot be accepted: IP address mismatch"):
+            await trusting.request("GET", url, timeout_seconds=SECONDS)
+
+
+async def test_the_wrong_scheme_is_named_both_ways(
+    client: HttpClient,
+    start_server: StartServer,
+    start_peer: Callable[[Peer], Awaitable[str]],
+    server_tls: ServerTls,
+) -> None:
+    tls_url = (await start_server(mirror, tls=server_tls)).addresses[0]
+    with pytest.raises(OutcomeUnknown, match=r"if it speaks TLS, it is asked by https://"):
+        await client.request("GET", tls_url.replace("https:", "http:"), timeout_seconds=SECONDS)
+    plain_url = await start_peer(babble)
+    with pytest.raises(NotSent, match="does not speak TLS; check the port"):
+        await client.request("GET", plain_url.replace("http:", "https:"), timeout_seconds=SECONDS)
 
 
 def test_a_ca_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
