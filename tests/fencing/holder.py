@@ -1,7 +1,7 @@
-"""A holder in a process of its own: `python -m tests.fencing.holder SERVER CA_FILE NAME TARGET`.
+"""A holder in a process of its own: `python -m tests.fencing.holder SERVER CA_FILE NAME TARGET…`.
 
 Waits for a line on its input, acquires, writes, acquires again, finds by its own clock that the lease is its
-own, stops itself at that point if its name is `paused`, and writes once more.
+own, stops itself at that point if its name is `paused`, and writes once more; each time to all targets in turn.
 Says what happens in lines of JSON.
 """
 
@@ -9,6 +9,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Iterable
 from functools import partial
 
 import trio
@@ -20,19 +21,19 @@ from tests.fencing.targets import LEASE, Target, open_target
 TTL_SECONDS = 1
 
 
-async def main(server: str, ca_file: str, name: str, address: str) -> None:
-    target = await trio.to_thread.run_sync(open_target, address)
+async def main(server: str, ca_file: str, name: str, *addresses: str) -> None:
+    targets = [await trio.to_thread.run_sync(open_target, address) for address in addresses]
     async with BerthClient(server, ca_file=ca_file) as client:
         say(ready=True)
         await trio.to_thread.run_sync(sys.stdin.readline)
         token, _ = await acquired(client, name)
-        await write(target, token, f"{name}: early")
+        await write(targets, token, f"{name}: early")
         token, deadline = await acquired(client, name)
         assert trio.current_time() < deadline
         say(mine=token)
         if name == "paused":
             os.kill(os.getpid(), signal.SIGSTOP)
-        await write(target, token, f"{name}: late")
+        await write(targets, token, f"{name}: late")
 
 
 async def acquired(client: BerthClient, name: str) -> tuple[int, float]:
@@ -45,13 +46,14 @@ async def acquired(client: BerthClient, name: str) -> tuple[int, float]:
         await trio.sleep(0.05)
 
 
-async def write(target: Target, token: int, text: str) -> None:
-    try:
-        await trio.to_thread.run_sync(target.write, token, text)
-    except StaleToken as stale:
-        say(refused=stale.token, highest=stale.highest)
-    else:
-        say(written=token)
+async def write(targets: Iterable[Target], token: int, text: str) -> None:
+    for target in targets:
+        try:
+            await trio.to_thread.run_sync(target.write, token, text)
+        except StaleToken as stale:
+            say(refused=stale.token, highest=stale.highest)
+        else:
+            say(written=token)
 
 
 def say(**what: object) -> None:

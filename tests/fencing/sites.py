@@ -27,7 +27,7 @@ JSON_TYPE = ("Content-Type", "application/json")
 
 
 def file_marks(path: Path) -> SqlMarks:
-    marks = SqlMarks(SqliteFence(), lambda: sqlite3.connect(path, timeout=10))
+    marks = SqlMarks(SqliteFence(), lambda: sqlite3.connect(path, timeout=2))
     marks.create()
     return marks
 

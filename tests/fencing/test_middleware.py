@@ -77,6 +77,13 @@ def test_a_mark_is_written_once_a_token(site: HttpTarget, marks: Path) -> None:
     assert written(marks) != before
 
 
+def test_a_known_token_waits_for_no_writer(site: HttpTarget, marks: Path) -> None:
+    site.write(7, "")
+    with closing(sqlite3.connect(marks)) as connection:
+        connection.execute("BEGIN IMMEDIATE")
+        site.write(7, "while the file is locked")
+
+
 def written(marks: Path) -> tuple[int, bytes]:
     return marks.stat().st_mtime_ns, marks.read_bytes()
 

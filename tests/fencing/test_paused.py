@@ -5,16 +5,16 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from queue import SimpleQueue
 from threading import Thread
-from typing import Any
+from typing import Any, NamedTuple
 
 import pytest
 
-from tests.fencing.s3 import ObjectStore
+from tests.fencing.s3 import object_store
 from tests.fencing.sites import asgi_site, wsgi_site
 from tests.fencing.targets import Effect, SqlTarget, open_target
 from tests.support.apiserver import Apiserver, plain_environment, until
@@ -25,11 +25,11 @@ WAIT_SECONDS = 20.0
 class Holder:
     """A process of `holder`, and what it says."""
 
-    def __init__(self, server: Apiserver, name: str, address: str) -> None:
+    def __init__(self, server: Apiserver, name: str, addresses: Iterable[str]) -> None:
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "tests.fencing.holder"),
-                *(server.url, str(server.ca_file), name, address),
+                *(server.url, str(server.ca_file), name, *addresses),
             ],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -65,8 +65,8 @@ class Holder:
 
 
 @contextmanager
-def holding(server: Apiserver, name: str, address: str) -> Iterator[Holder]:
-    holder = Holder(server, name, address)
+def holding(server: Apiserver, name: str, addresses: Iterable[str]) -> Iterator[Holder]:
+    holder = Holder(server, name, addresses)
     try:
         yield holder
     finally:
@@ -78,59 +78,73 @@ def holding(server: Apiserver, name: str, address: str) -> Iterator[Holder]:
             pipe.close()
 
 
-def late_write(server: Apiserver, address: str) -> tuple[dict[str, Any], int, int]:
-    """What the paused holder was told about its late write, its token, and that of the next."""
+class Late(NamedTuple):
+    """What came of a late write to one target."""
+
+    told: dict[str, Any]
+    """To the paused holder."""
+    old: int
+    """The paused holder's token."""
+    new: int
+    """The token of the next."""
+    effects: list[Effect]
+
+
+def late_writes(server: Apiserver, addresses: Sequence[str]) -> list[Late]:
+    """One holder is paused before its writes to these targets, and goes on when the next has made its own."""
     with ExitStack() as stack:
-        paused, other = (stack.enter_context(holding(server, name, address)) for name in ("paused", "next"))
+        paused, other = (stack.enter_context(holding(server, name, addresses)) for name in ("paused", "next"))
         assert paused.next() == other.next() == {"ready": True}
         paused.go()
-        paused.next()
+        early = [paused.next() for _ in addresses]
+        assert all("written" in told for told in early)
         old = paused.next()["mine"]
         until(lambda: paused.paused, within_seconds=WAIT_SECONDS)
         other.go()
-        new = other.next()["written"]
         assert other.ended_well()
+        new = other.next()["written"]
         paused.go_on()
-        told = paused.next()
         assert paused.ended_well()
-        return told, old, new
+        return [Late(paused.next(), old, new, open_target(address).effects()) for address in addresses]
 
 
-def effects(address: str) -> list[Effect]:
-    target = open_target(address)
-    done = target.effects()
-    if isinstance(target, SqlTarget):
-        target.clear()
-    return done
+@pytest.fixture(scope="module")
+def late(
+    lease_server: Apiserver, request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Late]]:
+    """What came of it, by target; a database that is not installed is left out."""
+    folder = tmp_path_factory.mktemp("paused")
+    with ExitStack() as stack:
+        addresses = {
+            "sqlite": f"sqlite {folder / 'fenced.db'}",
+            "unfenced": f"unfenced {folder / 'unfenced.db'}",
+            "object": f"object {stack.enter_context(object_store()).url}",
+            "wsgi": f"http {stack.enter_context(wsgi_site(folder / 'wsgi.db'))}",
+            "asgi": f"http {stack.enter_context(asgi_site(folder / 'asgi.db'))}",
+        }
+        for kind in ("postgres", "mariadb"):
+            with suppress(pytest.skip.Exception):
+                addresses[kind] = f"{kind} {request.getfixturevalue(f'{kind}_server').dsn}"
+        yield dict(zip(addresses, late_writes(lease_server, [*addresses.values()]), strict=True))
+        for kind in {"postgres", "mariadb"} & addresses.keys():
+            opened = open_target(addresses[kind])
+            assert isinstance(opened, SqlTarget)
+            opened.clear()
 
 
-def refused(server: Apiserver, address: str) -> None:
-    told, old, new = late_write(server, address)
+@pytest.mark.parametrize("kind", ["postgres", "mariadb", "sqlite", "object", "wsgi", "asgi"])
+def test_the_target_refuses(late: dict[str, Late], kind: str) -> None:
+    if kind not in late:
+        pytest.skip(f"{kind} is not installed")
+    told, old, new, effects = late[kind]
     assert new > old
     assert told == {"refused": old, "highest": new}
-    done = effects(address)
-    assert [text for _, text in done] == ["paused: early", "next: early", "next: late"]
-    assert [token for token, _ in done] == sorted(token for token, _ in done)
+    assert [text for _, text in effects] == ["paused: early", "next: early", "next: late"]
+    assert [token for token, _ in effects] == sorted(token for token, _ in effects)
 
 
-@pytest.mark.parametrize("address", ["postgres", "mariadb", "sqlite"], indirect=True)
-def test_by_a_database(lease_server: Apiserver, address: str) -> None:
-    refused(lease_server, address)
-
-
-def test_by_an_object_store(lease_server: Apiserver, store: ObjectStore) -> None:
-    refused(lease_server, f"object {store.url}")
-
-
-@pytest.mark.parametrize("site", [wsgi_site, asgi_site])
-def test_by_the_middleware(lease_server: Apiserver, site: Any, tmp_path: Path) -> None:
-    with site(tmp_path / "marks.db") as url:
-        refused(lease_server, f"http {url}")
-
-
-@pytest.mark.parametrize("address", ["unfenced"], indirect=True)
-def test_by_nobody_where_there_is_no_fence(lease_server: Apiserver, address: str) -> None:
-    told, old, new = late_write(lease_server, address)
+def test_without_a_fence_the_late_write_takes_place(late: dict[str, Late]) -> None:
+    told, old, new, effects = late["unfenced"]
     assert told == {"written": old}
-    assert effects(address)[-1] == (old, "paused: late")
+    assert effects[-2:] == [(new, "next: late"), (old, "paused: late")]
     assert old < new
