@@ -3,6 +3,7 @@
 Help and completion of the table itself read only its names and summaries, so they cost no import either.
 """
 
+import os
 import signal
 import sys
 from collections.abc import Mapping, Sequence
@@ -123,4 +124,19 @@ def main() -> None:
     if isinstance(sys.stdout, TextIOWrapper):
         # A terminal that cannot show a holder's name is no reason to fail.
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(run_line(LazyGroup(COMMANDS, ROLES), sys.argv[1:]))
+    try:
+        code = run_line(LazyGroup(COMMANDS, ROLES), sys.argv[1:])
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:  # who reads has seen enough
+        code = _output_lost()
+    except OSError as fault:
+        _told(f"the output cannot be written: {fault.strerror}", ExitCode.FAULT)
+        code = _output_lost()
+    sys.exit(code)
+
+
+def _output_lost() -> ExitCode:
+    """What is left of the output goes nowhere: at its exit Python would try again, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return ExitCode.FAULT

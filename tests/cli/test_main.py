@@ -80,6 +80,21 @@ def test_no_command_shows_the_help_as_talk(berth: Berth):
     assert result.err.startswith("Usage: berth")
 
 
+@pytest.mark.parametrize("args", ["version", "--help", "lease acquire --help", "completion bash"])
+def test_output_that_cannot_be_written_is_one_line(args: str):
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-m", "berth", *args.split()],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    assert result.stderr == "error: the output cannot be written: No space left on device\n"
+    assert result.returncode == 1
+
+
 def test_a_closed_pipe_is_no_traceback():
     result = subprocess.run(
         f"{sys.executable} -m berth completion bash | true",
