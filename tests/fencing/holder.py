@@ -1,7 +1,7 @@
 """A holder in a process of its own: `python -m tests.fencing.holder SERVER CA_FILE NAME TARGET…`.
 
 Waits for a line on its input, acquires, writes, acquires again, finds by its own clock that the lease is its
-own, stops itself at that point if its name is `paused`, and writes once more; each time to all targets in turn.
+own, stops itself at that point if its name is `paused`, and writes once more, each time to all targets.
 Says what happens in lines of JSON.
 """
 
