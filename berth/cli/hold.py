@@ -8,7 +8,7 @@ nothing of the command is left, and left to expire where that is not known. When
 import signal
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from math import ceil, inf
+from math import inf
 
 import trio
 
@@ -16,7 +16,7 @@ from berth.cli.connect import call, holder_of
 from berth.cli.exit_codes import ExitCode, Failure
 from berth.cli.hold_leases import ToldLeases
 from berth.cli.hold_line import Line
-from berth.cli.hold_run import Run, alongside, kill_seconds, say, stop_budget_seconds
+from berth.cli.hold_run import Run, alongside, grace_that_fits, say, stop_budget_seconds
 from berth.cli.lease import HoldOptions
 from berth.client import BerthClient, Held, LeaseLost, LeaseNotAcquired, OutcomeUnknown, Unreachable
 from berth.client import hold as held_lease
@@ -30,23 +30,13 @@ RETRY_SECONDS = 1.0
 
 def hold(options: HoldOptions, line: Line) -> int:
     """The exit code: the command's own, 128 + n for a signal that came while waiting. Raises Failure."""
-    if not _grace_fits(options):
-        _warn_of_grace(options)
+    grace_seconds = grace_that_fits(options.ttl, options.grace)
+    if grace_seconds < options.grace and options.semantics != "at-least-once":
+        say(
+            f"with a ttl of {format_duration(options.ttl)} the command has {grace_seconds:.1f} s to end when"
+            f" the lease is lost, not {format_duration(options.grace)}; a longer --ttl gives it more"
+        )
     return call(options, _Session(options, line).run)
-
-
-def _grace_fits(options: HoldOptions) -> bool:
-    whole = stop_budget_seconds(inf, options.grace)
-    return options.semantics == "at-least-once" or stop_budget_seconds(options.ttl, options.grace) >= whole
-
-
-def _warn_of_grace(options: HoldOptions) -> None:
-    left = stop_budget_seconds(options.ttl, options.grace) - kill_seconds(options.ttl)
-    enough = ceil(4 * stop_budget_seconds(inf, options.grace))
-    say(
-        f"with a ttl of {format_duration(options.ttl)} the command has {left:.1f} s to end when the lease"
-        f" cannot be renewed, not the grace of {format_duration(options.grace)}; --ttl {enough}s would do"
-    )
 
 
 class _Session:

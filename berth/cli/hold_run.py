@@ -34,6 +34,11 @@ def stop_budget_seconds(ttl_seconds: float, grace_seconds: float) -> float:
     return min(grace_seconds + kill_seconds(ttl_seconds), ttl_seconds / 4)
 
 
+def grace_that_fits(ttl_seconds: float, grace_seconds: float) -> float:
+    """How much of a grace is left when nothing is heard until the last."""
+    return stop_budget_seconds(ttl_seconds, grace_seconds) - kill_seconds(ttl_seconds)
+
+
 class Run:
     """One run. `started` is true from when the command is there to be signalled."""
 

@@ -1,4 +1,4 @@
-"""`berth lease …`: the commands and their options. What they do is in `lease_calls` and `hold`, imported to run."""
+"""`berth lease …`: the commands and their options. What they do is imported only to run one."""
 
 from dataclasses import dataclass
 from typing import Annotated, Literal
