@@ -4,17 +4,21 @@ Promises that nothing of it is readable by other users and that a second start f
 It is for trying things out: anybody with the key file is an admin.
 """
 
+import fcntl
 import os
+import shlex
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import trio
 
 from berth.cli.dev import DevOptions
-from berth.cli.own_server import Key, ensure_keys, server_options, server_url
+from berth.cli.exit_codes import ExitCode, Failure
+from berth.cli.own_server import Key, KeyUnusable, ensure_keys, server_options, server_url
 from berth.cli.roles import Role
 from berth.cli.run import run_role
 from berth.roles.apiserver.app import serve as serve_api
@@ -50,7 +54,9 @@ class DataDirUnusable(Exception):
 
 
 def run(options: DevOptions) -> int:
-    """Serve until a signal ends it, and give the exit status."""
+    """Serve until a signal ends it, and give the exit status. Raises Failure."""
+    if not options.ephemeral:
+        options = replace(options, data_dir=_data_dir(options.data_dir, os.environ))
     role = Role("dev", "", options="", serve="berth.cli.dev_server:serve")
     return run_role(role, options)
 
@@ -64,9 +70,9 @@ async def serve(
             files = ensure_dev_files(directory, clock=SystemClock())
             ensure_keys(directory, ADMIN)
         except OSError as fault:
-            raise DataDirUnusable(
-                f"{directory} cannot be used: {fault.strerror}; say another with --data-dir"
-            ) from fault
+            raise _unusable(directory, fault) from fault
+        except KeyUnusable as fault:
+            raise DataDirUnusable(str(fault)) from fault
 
         class Announcing:
             """Passes the handle on, and tells the user where and how."""
@@ -86,21 +92,59 @@ async def serve(
         await serve_api(api_options, logs=logs, task_status=announcing)
 
 
+def _data_dir(given: Path | None, env: Mapping[str, str]) -> Path:
+    """The directory that was given, else the one of the XDG rules, by which a relative one does not count."""
+    try:
+        if given is not None:
+            return given.absolute()
+    except FileNotFoundError:
+        raise Failure("the working directory is gone; say an absolute --data-dir", ExitCode.USAGE) from None
+    for base in (Path(env.get("XDG_DATA_HOME", "")), Path(env.get("HOME", "")) / ".local" / "share"):
+        if base.is_absolute():
+            return base / "berth" / "dev"
+    raise Failure("HOME says no directory to keep files in; say one with --data-dir", ExitCode.USAGE)
+
+
 @contextmanager
 def _directory(options: DevOptions) -> Iterator[Path]:
-    if options.ephemeral:
+    if options.data_dir is None:
         with tempfile.TemporaryDirectory(prefix="berth-dev-") as directory:
             yield Path(directory)
         return
-    home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-    yield (options.data_dir or Path(home) / "berth" / "dev").absolute()
+    descriptor = _locked(options.data_dir)
+    try:
+        yield options.data_dir
+    finally:
+        os.close(descriptor)
+
+
+def _locked(directory: Path) -> int:
+    """A descriptor of the directory, which keeps other `berth dev`s out until it is closed."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as fault:
+        raise _unusable(directory, fault) from fault
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise DataDirUnusable(
+            f"another berth dev uses {directory}; use that one, or start this one with its own"
+            " --data-dir and --listen-addr"
+        ) from None
+    return descriptor
+
+
+def _unusable(directory: Path, fault: OSError) -> DataDirUnusable:
+    return DataDirUnusable(f"{directory} cannot be used: {fault.strerror}; say another with --data-dir")
 
 
 def _welcome(options: DevOptions, directory: Path, files: DevFiles, address: str) -> str:
     return _WELCOME.format(
         url=server_url(address),
         leases="in memory" if options.ephemeral else directory / "leases.db",
-        ca=files.ca,
-        key=directory / ADMIN.file,
+        ca=shlex.quote(str(files.ca)),
+        key=shlex.quote(str(directory / ADMIN.file)),
         after="" if options.ephemeral else "; the leases stay",
     )

@@ -26,14 +26,21 @@ class Key(NamedTuple):
     file: str
 
 
+class KeyUnusable(Exception):
+    """A key's file holds no key; the text names it and says what to do."""
+
+
 def ensure_keys(directory: Path, *keys: Key) -> None:
-    """The file of each key, made once, and the server's list of them. Raises OSError."""
+    """The file of each key, made once, and the server's list of them. Raises OSError and KeyUnusable."""
     lines = ["# made by berth: the keys' own files are beside this one"]
     for key in keys:
         file = directory / key.file
         if not file.exists():
             _write_private(file, secrets.token_urlsafe(32) + "\n")
-        digest = hashlib.sha256(file.read_text().strip().encode()).hexdigest()
+        text = file.read_bytes().strip()
+        if not text or not text.isascii():
+            raise KeyUnusable(f"{file} holds no key: remove it, and a new one is made")
+        digest = hashlib.sha256(text).hexdigest()
         lines.append(f"{key.tenant}:{digest}:{key.role}")
     _write_private(directory / _KEYS, "\n".join(lines) + "\n")
 
