@@ -1,5 +1,6 @@
 """The middleware on servers, WSGI and ASGI: who gets in, what the others are told, what is kept."""
 
+import asyncio
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -138,6 +139,20 @@ def never(*args: Any) -> Any:
 def test_what_is_no_lease_cannot_be_a_fence(lease: str, marks: Path) -> None:
     with pytest.raises(ValueError, match="must be"):
         FencedWsgi(never, lease=lease, marks=file_marks(marks))
+
+
+def test_asyncio_will_do_too(marks: Path) -> None:
+    fenced = FencedAsgi(never, lease=LEASE, marks=file_marks(marks), in_thread=asyncio.to_thread)
+    file_marks(marks).raise_to(Stamp.of(LEASE, 8))
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "headers": [(b"berth-fencing-token", b"default/payments;7")]}
+    asyncio.run(fenced(scope, never, send))
+    assert sent[0]["status"] == 409
+    assert b"stale_token" in sent[1]["body"]
 
 
 async def test_a_websocket_is_refused(marks: Path) -> None:

@@ -66,12 +66,13 @@ class DatabaseServer(ABC):
 
     def kill(self) -> None:
         """Ends it as a crash does, with all of its processes."""
-        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        children = [int(child) for child in listed.split()]
         self._end(signal.SIGKILL)
-        for child in map(int, children):
+        for child in children:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
-        until(lambda: not any(map(runs, map(int, children))), within_seconds=STOP_SECONDS)
+        until(lambda: not any(map(runs, children)), within_seconds=STOP_SECONDS)
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

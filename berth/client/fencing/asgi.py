@@ -9,7 +9,6 @@ from berth.runtime.asgi import AsgiApp, Receive, Scope, Send
 
 _NAME = HEADER.lower().encode()
 
-
 InThread = Callable[..., Awaitable[Refusal | None]]
 """Runs a function that may block, with its argument, without holding up the loop."""
 
