@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.fencing.s3 import ObjectStore, object_store
+from tests.fencing.targets import SqlTarget, open_target
 from tests.support.apiserver import Apiserver, Certificates, apiserver
 from tests.support.mariadb import Mariadb, mariadb
 from tests.support.postgres import Postgres, postgres
@@ -44,3 +45,11 @@ def address(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "mariadb":
         return f"mariadb {request.getfixturevalue('mariadb_server').dsn}"
     return f"{request.param} {tmp_path / 'payments.db'}"
+
+
+@pytest.fixture
+def target(address: str) -> Iterator[SqlTarget]:
+    opened = open_target(address)
+    assert isinstance(opened, SqlTarget)
+    yield opened
+    opened.clear()

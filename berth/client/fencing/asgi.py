@@ -1,6 +1,7 @@
 """ASGI middleware: requests with a stale fencing token never reach the application."""
 
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from berth.client.fencing.gate import Gate, Refusal
 from berth.client.fencing.marks import Marks
@@ -9,7 +10,7 @@ from berth.runtime.asgi import AsgiApp, Receive, Scope, Send
 
 _NAME = HEADER.lower().encode()
 
-InThread = Callable[..., Awaitable[Refusal | None]]
+InThread = Callable[..., Awaitable[Any]]
 """Runs a function that may block, with its argument, without holding up the loop."""
 
 
