@@ -11,10 +11,12 @@ import json
 import os
 import re
 import secrets
+import shlex
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 from berth.runtime.clock import SystemClock
@@ -32,7 +34,7 @@ goes otherwise. Times, ports and ids are replaced by words.
 
 Two tenants, `east` and `west`, contend for the lease `payments`. The server keeps its leases in SQLite,
 speaks TLS and knows the tenants by their keys. It is killed with SIGKILL in between: nothing that it has
-said is lost.
+said is lost. In the end each runs a command under the lease, and the one that works is killed too.
 """
 
 SERVER_OPTIONS = """\
@@ -45,8 +47,10 @@ SERVER_OPTIONS = """\
 WORDS = [
     (re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z"), "TIME"),
     (re.compile(r"(127\.0\.0\.1|localhost):\d+"), "HOST:PORT"),
+    (re.compile(r"\('127\.0\.0\.1', \d+\)"), "ADDRESS"),
     (re.compile(r"request [0-9a-f]{32}"), "request ID"),
     (re.compile(r"\b(\d+m)?\d+s\b"), "Ns"),
+    (re.compile(r":\d+-[0-9a-f]{8}\b"), ":INSTANCE"),
 ]
 
 
@@ -57,6 +61,7 @@ class Play:
         self.directory = directory
         self._blocks: list[list[str]] = []
         self.server: subprocess.Popen[str] | None = None
+        self._jobs: dict[str, subprocess.Popen[bytes]] = {}
         self.url = ""
         self.keys = {tenant: secrets.token_urlsafe(24) for tenant in ("east", "west")}
         ensure_dev_files(directory, clock=SystemClock(), host="localhost")
@@ -114,6 +119,40 @@ class Play:
         told = ended.stdout + (f"(exit code {code})\n" if code else "")
         self._show(f"{tenant}$", f"berth {line}", told)
 
+    def start(self, tenant: str, line: str, *, shows: str) -> None:
+        """A tenant's command that goes on, written down with what it prints until that matches `shows`."""
+        with self._told(tenant).open("wb") as told:
+            self._jobs[tenant] = subprocess.Popen(
+                [*BERTH, *shlex.split(line)], env=self._environment(tenant), stdout=told, stderr=told
+            )
+        for _ in range(10 * STEP_SECONDS):
+            if re.search(shows, self._told(tenant).read_text()):
+                self._show(f"{tenant}$", f"berth {line} &", self._told(tenant).read_text())
+                return
+            time.sleep(0.1)
+        raise SystemExit(f"{tenant}: berth {line}\nwanted {shows!r} in:\n{self._told(tenant).read_text()}")
+
+    def kill(self, tenant: str) -> None:
+        self._jobs[tenant].kill()
+        self._jobs[tenant].wait(STEP_SECONDS)
+        self._show(f"{tenant}$", "kill -9 %1", "")
+
+    def wait(self, tenant: str, *, shows: str) -> None:
+        """A tenant's command that goes on, to its end, written down with what else it has printed."""
+        code = self._jobs[tenant].wait(STEP_SECONDS)
+        told = self._told(tenant).read_text()
+        if code or not re.search(shows, told):
+            raise SystemExit(f"{tenant}: exit code {code}; wanted {shows!r} in:\n{told}")
+        _, _, rest = told.partition("\n")
+        self._show(f"{tenant}$", "wait %1; echo $?", f"{rest}{code}\n")
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        for process in (self.server, *self._jobs.values()):
+            if process is not None and process.poll() is None:
+                process.kill()
+                process.wait(STEP_SECONDS)
+
     def wait_until_free(self, tenant: str, name: str) -> None:
         """Look again and again, without writing it down. Each look takes a process's time."""
         for _ in range(100):
@@ -121,17 +160,22 @@ class Play:
                 return
         raise SystemExit(f"{name} did not expire")
 
-    def _berth(self, tenant: str, line: str) -> subprocess.CompletedProcess[str]:
-        environment = {
+    def _told(self, tenant: str) -> Path:
+        return self.directory / f"{tenant}.out"
+
+    def _environment(self, tenant: str) -> dict[str, str]:
+        return {
             **os.environ,
             "BERTH_API_SERVER": self.url,
             "BERTH_API_KEY": self.keys[tenant],
             "BERTH_CA_FILE": str(self.directory / "ca.pem"),
             "BERTH_HOLDER": f"{tenant}/node-1",
         }
+
+    def _berth(self, tenant: str, line: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [*BERTH, *line.split()],
-            env=environment,
+            env=self._environment(tenant),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -174,6 +218,19 @@ def perform(play: Play) -> None:
     play.run("west", "lease release payments", shows="token 2")
     play.run("east", "lease acquire payments --ttl 15s", shows=r"yes\s+east/node-1\s+3\b")
     play.run("east", "lease list", shows=r"payments\s+held\s+east/node-1\s+3\b")
+    play.run("east", "lease release payments", shows="token 3")
+    play.say(
+        "Each runs a command under the lease: `berth lease hold` acquires, renews, stops the command in time\n"
+        "and releases. `east` works, `west` waits. `east` is killed, and its command with it; when its lease\n"
+        "has expired, `west` works with a higher token."
+    )
+    command = """sh -c 'echo "working with token $BERTH_FENCING_TOKEN"; sleep {}'"""
+    hold = "lease hold payments --ttl 6s --grace 1s -- "
+    play.start("east", hold + command.format(600), shows="with token 4\n")
+    play.start("west", hold + command.format(1), shows=r"held by east/node-1:\S+ \(token 4\)\n")
+    play.kill("east")
+    play.wait("west", shows=r"(?s)holding default/payments with token 5\nworking with token 5\n")
+    play.run("west", "lease list", shows=r"payments\s+free\s+-\s+5\b")
     play.stop_server()
 
 
@@ -184,9 +241,7 @@ def main() -> None:
         try:
             perform(play)
         finally:
-            if play.server is not None and play.server.poll() is None:
-                play.server.kill()
-                play.server.wait(STEP_SECONDS)
+            play.close()
     target.write_text(HEAD + play.written())
     print(f"wrote {target}")
 
