@@ -220,9 +220,9 @@ def perform(play: Play) -> None:
     play.run("east", "lease list", shows=r"payments\s+held\s+east/node-1\s+3\b")
     play.run("east", "lease release payments", shows="token 3")
     play.say(
-        "Each runs a command under the lease: `berth lease hold` acquires, renews, stops the command in time\n"
-        "and releases. `east` works, `west` waits. `east` is killed, and its command with it; when its lease\n"
-        "has expired, `west` works with a higher token."
+        "Each runs a command under the lease: `berth lease hold` acquires, renews, stops the command in\n"
+        "time and releases. `east` works, `west` waits. `east` is killed, and its command with it; when its\n"
+        "lease has expired, `west` works with a higher token."
     )
     command = """sh -c 'echo "working with token $BERTH_FENCING_TOKEN"; sleep {}'"""
     hold = "lease hold payments --ttl 6s --grace 1s -- "
