@@ -1,4 +1,4 @@
-"""Transactions on the SQL targets: which databases and isolation levels there are, and how to ask for them."""
+"""Transactions on the SQL targets: the databases and isolation levels, and how each is asked for."""
 
 import sqlite3
 from collections.abc import Iterator
