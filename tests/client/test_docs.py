@@ -1,4 +1,4 @@
-"""Every Python example of the manual page runs, in order, against a real API server."""
+"""Every example of the pages on the client and on holding runs, against a real API server."""
 
 import ast
 import hashlib
@@ -20,10 +20,17 @@ from berth.runtime.log import Logs
 from berth.runtime.supervise import Handle
 
 ROOT = Path(__file__).parents[2]
-PAGE = (ROOT / "docs/client.md").read_text()
-EXAMPLES = re.findall(r"^```python\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
-PROGRAMS = [example for example in EXAMPLES if "trio.run(" in example]
-SNIPPETS = [example for example in EXAMPLES if "trio.run(" not in example]
+
+
+def examples(page: str, language: str) -> list[str]:
+    text = (ROOT / "docs" / page).read_text()
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
+
+
+SNIPPETS = [example for example in examples("client.md", "python") if "trio.run(" not in example]
+PROGRAMS = [example for example in examples("client.md", "python") if "trio.run(" in example]
+PROGRAMS += examples("holding.md", "python")
+COMMANDS = examples("holding.md", "sh")
 KEY = "an-api-key-of-the-tests"
 
 
@@ -86,8 +93,17 @@ async def test_the_program_does_its_work_and_releases(surroundings: dict[str, st
         assert told == [f"page {page}, written with token {token}" for page in (1, 2, 3)]
 
 
+async def test_the_commands_run(surroundings: dict[str, str]) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    told = [await run(["sh", "-euc", command], {**surroundings, "PATH": path}) for command in COMMANDS]
+    assert told == [["mine, with token 1"], ["page 1", "page 2", "page 3"]]
+
+
 async def run_program(source: str, surroundings: dict[str, str]) -> list[str]:
-    command = [sys.executable, "-W", "error", "-c", source]
+    return await run([sys.executable, "-W", "error", "-c", source], surroundings)
+
+
+async def run(command: list[str], surroundings: dict[str, str]) -> list[str]:
     with trio.fail_after(30):
         ran = await trio.run_process(
             command, cwd=ROOT, env={**os.environ, **surroundings}, capture_stdout=True
@@ -95,6 +111,7 @@ async def run_program(source: str, surroundings: dict[str, str]) -> list[str]:
     return ran.stdout.decode().splitlines()
 
 
-def test_the_page_has_both_kinds() -> None:
+def test_the_pages_have_all_kinds() -> None:
     assert len(SNIPPETS) >= 8
-    assert len(PROGRAMS) == 1
+    assert len(PROGRAMS) == 3
+    assert len(COMMANDS) == 2
