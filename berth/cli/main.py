@@ -47,6 +47,7 @@ COMMANDS = (
     Entry("demo-job", "", "berth.cli.demo.command:job", hidden=True),
     Entry("dev", "Serve the lease API here, for trying things out", "berth.cli.dev:dev"),
     Entry("lease", "List, acquire, renew, release and verify leases", "berth.cli.lease:lease"),
+    Entry("doctor", "Find what is wrong between you and the servers", "berth.cli.doctor:doctor"),
     Entry("whoami", "Show who the server takes you for", "berth.cli.whoami:whoami"),
     Entry("version", "Show what this build is", "berth.cli.version:version"),
     Entry("completion", "Print a shell's completion script", "berth.cli.completion:completion"),

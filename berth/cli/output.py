@@ -5,9 +5,13 @@ from a server cannot drive the terminal: whatever is not a plain character is pr
 """
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
+
+WIDTH_MAX = 100
 
 Form = Literal["table", "wide", "json", "yaml", "name"]
 
@@ -45,6 +49,15 @@ def print_record(record: Mapping[str, object], form: Literal["table", "json", "y
 def printable(text: str) -> str:
     """`text` with everything that a terminal would not show as a character written as an escape."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
+
+
+def paragraph(text: str, *, indent: str = "") -> str:
+    """Each line of `text` wrapped to the terminal's width, with `indent` before what goes on below it."""
+    width = min(shutil.get_terminal_size().columns, WIDTH_MAX)
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
 
 
 def span(seconds: float) -> str:

@@ -37,6 +37,15 @@ class TlsFiles:
 
 
 @dataclass(frozen=True, slots=True)
+class PeerCertificate:
+    """What another's certificate says: the DNS names and addresses it is for, who issued it, until when."""
+
+    names: tuple[str, ...]
+    issuer: str
+    not_after_seconds: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Pair:
     pem: bytes
     not_after_seconds: int
@@ -96,6 +105,17 @@ class ServerTls:
         self._not_after_seconds = pair.not_after_seconds
         if pair.not_after_seconds * MICROSECONDS <= self._clock.wall_us():
             self._logger.warning("TLS certificate has expired, replace it", file=str(self._files.cert))
+
+
+def peer_certificate(der: bytes) -> PeerCertificate:
+    """The certificate that a server has shown. Raises ValueError."""
+    leaf = x509.load_der_x509_certificate(der)
+    try:
+        found = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        found = ()
+    names = tuple(str(name.value) for name in found if isinstance(name, x509.DNSName | x509.IPAddress))
+    return PeerCertificate(names, leaf.issuer.rfc4514_string(), int(leaf.not_valid_after_utc.timestamp()))
 
 
 def _server_context() -> ssl.SSLContext:

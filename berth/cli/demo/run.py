@@ -15,9 +15,9 @@ from berth.cli.demo.command import DemoOptions
 from berth.cli.demo.stage import Stage, Unmet, open_stage
 from berth.cli.demo.story import Story
 from berth.cli.demo.verdict import Finding, Measured, judge
-from berth.cli.demo.view import PlainView, View, paragraph
+from berth.cli.demo.view import PlainView, View
 from berth.cli.exit_codes import ExitCode, Failure
-from berth.cli.output import talk
+from berth.cli.output import paragraph, talk
 from berth.client import BerthError
 from berth.runtime.clock import SystemClock
 

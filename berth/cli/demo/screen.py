@@ -11,7 +11,8 @@ from rich.live import Live
 from rich.padding import Padding
 from rich.table import Table
 
-from berth.cli.demo.view import Row, paragraph
+from berth.cli.demo.view import Row
+from berth.cli.output import paragraph
 
 _COLORS = {"east": "cyan", "west": "magenta"}
 

@@ -3,16 +3,13 @@
 Owns the words about one lease. `screen` shows the same in a terminal.
 """
 
-import shutil
-import textwrap
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 import trio
 
 from berth.cli.demo.ledger import Run
-
-WIDTH_MAX = 100
+from berth.cli.output import paragraph
 
 
 class Row(NamedTuple):
@@ -33,15 +30,6 @@ class View(Protocol):
     def show(self, rows: Sequence[Row]) -> None:
         """How the leases stand now."""
         ...
-
-
-def paragraph(text: str, *, indent: str = "") -> str:
-    """Each line of `text` wrapped to the terminal, with `indent` before what goes on below it."""
-    width = min(shutil.get_terminal_size().columns, WIDTH_MAX)
-    return "\n".join(
-        textwrap.fill(line, width, subsequent_indent=indent, break_long_words=False)
-        for line in text.splitlines()
-    )
 
 
 class PlainView:
