@@ -10,6 +10,8 @@ from berth.cli.hold_line import HoldCommand
 from berth.cli.options import OptionsCommand, OptionsGroup
 from berth.config import Duration, Opt
 
+_INT32_MAX = 2**31 - 1
+
 
 @dataclass(frozen=True, kw_only=True)
 class LeaseDataOptions:
@@ -44,8 +46,10 @@ class TtlOptions(HolderOptions):
     ttl: Annotated[Duration, Opt("How long the lease lives unless it is renewed, in whole seconds")] = 30.0
 
     def problems(self) -> list[str]:
-        whole = self.ttl >= 1 and self.ttl == int(self.ttl)
-        return super().problems() + ([] if whole else ["--ttl must be whole seconds, at least 1s"])
+        whole = 1 <= self.ttl <= _INT32_MAX and self.ttl == int(self.ttl)
+        return super().problems() + (
+            [] if whole else [f"--ttl must be whole seconds, from 1s to {_INT32_MAX}s"]
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,8 +59,12 @@ class GrantOptions(TtlOptions):
         Opt("One holder at a time, or several; unless given, as the server does", metavar="SEMANTICS"),
     ] = None
     max_holders: Annotated[
-        int | None, Opt("Most holders at a time of an at-least-once lease", metavar="N")
+        int | None,
+        Opt("How many may hold an at-least-once lease at a time; unless given, any number", metavar="N"),
     ] = None
+
+    def problems(self) -> list[str]:
+        return super().problems() + _out_of_range("--max-holders", self.max_holders)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,23 +84,39 @@ class HoldOptions(GrantOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenewOptions(TtlOptions, LeaseDataOptions):
+class OwnTokenOptions(HolderOptions):
     token: Annotated[
         int | None, Opt("Fencing token; unless given, the holder's current one", metavar="N")
     ] = None
+
+    def problems(self) -> list[str]:
+        return super().problems() + _out_of_range("--token", self.token)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ReleaseOptions(HolderOptions):
-    token: Annotated[
-        int | None, Opt("Fencing token; unless given, the holder's current one", metavar="N")
-    ] = None
+class RenewOptions(TtlOptions, OwnTokenOptions, LeaseDataOptions):
+    pass
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReleaseOptions(OwnTokenOptions):
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
 class VerifyOptions(ClientOptions, DataOptions):
     token: Annotated[int, Opt("Fencing token to ask about", metavar="N")]
-    holder: Annotated[str, Opt("Ask also whether it is this holder's", metavar="HOLDER", flag_only=True)] = ""
+    holder: Annotated[
+        str,
+        Opt(
+            "Ask also whether it is this holder's; not read from BERTH_HOLDER, which says who acts",
+            metavar="HOLDER",
+            flag_only=True,
+        ),
+    ] = ""
+
+    def problems(self) -> list[str]:
+        return super().problems() + _out_of_range("--token", self.token)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,6 +126,16 @@ class ForceReleaseOptions(ClientOptions, DataOptions):
         None
     )
     yes: Annotated[bool, Opt("Do it; without this it only says what it would do", flag_only=True)] = False
+
+    def problems(self) -> list[str]:
+        return super().problems() + _out_of_range("--token", self.token)
+
+
+def _out_of_range(flag: str, value: int | None) -> list[str]:
+    """What the wire cannot carry is refused here, by the flag's name."""
+    if value is None or 1 <= value <= _INT32_MAX:
+        return []
+    return [f"{flag} must be from 1 to {_INT32_MAX}"]
 
 
 def _command(name: str, cls: type, run: str, summary: str, *, on_lease: bool = True) -> click.Command:

@@ -5,6 +5,9 @@ Replies are data for stdout; why a condition is not met is talk for stderr.
 
 from functools import partial
 from math import ceil
+from typing import NamedTuple
+
+from msgspec import UNSET
 
 from berth.cli.connect import call, holder_of
 from berth.cli.exit_codes import ExitCode, Failure
@@ -107,7 +110,14 @@ def release(options: ReleaseOptions, name: str) -> None:
         await client.release(options.namespace, name, holder=holder, fencing_token=token)
         return token
 
-    talk(f"released {options.namespace}/{name} (token {call(options, ask)})")
+    token = call(options, ask)
+    key = f"{options.namespace}/{name}"
+    # Of a token that was given, the server does not say whether it was held until now.
+    talk(
+        f"released {key} (token {token})"
+        if options.token is None
+        else f"{key} is not held under token {token}"
+    )
 
 
 async def _own_token(
@@ -124,7 +134,11 @@ async def _own_token(
 
 
 def _standing(lease: LeaseObject) -> str:
-    return "held by " + ", ".join(map(_tenure, lease.holders)) if lease.holders else "free"
+    if lease.holders:
+        return "held by " + ", ".join(map(_tenure, lease.holders))
+    if lease.available_after_seconds is not UNSET:
+        return f"free in {_wait(lease.available_after_seconds)}"
+    return "free"
 
 
 def _tenure(tenure: HolderObject) -> str:
@@ -157,32 +171,46 @@ def _why_not_current(options: VerifyOptions, reply: VerifyReply) -> str:
 
 
 def force_release(options: ForceReleaseOptions, name: str) -> None:
-    tenure = call(options, partial(_tenure_to_end, options=options, name=name))
     key = f"{options.namespace}/{name}"
+    end = call(options, partial(_end_of, options=options, name=name))
     if not options.yes:
-        raise Failure(
-            f"this would end on {key} the tenure of {_tenure(tenure)},"
-            " who may go on acting for that long; to do it, repeat it with --yes",
-            ExitCode.USAGE,
-        )
+        raise Failure(f"this would {end.deed}; to do it, repeat it with --yes", ExitCode.USAGE)
     reply = call(
         options,
         lambda client: client.force_release(
-            options.namespace, name, fencing_token=tenure.fencing_token, reason=options.reason
+            options.namespace, name, fencing_token=end.token, reason=options.reason
         ),
     )
     show_forced(name, reply, options.output)
-    may_act = _wait(reply.may_act_for_seconds)
-    talk(f"released {key}; {printable(reply.released.holder)} may still act on it for {may_act}")
+    holder = printable(reply.released.holder)
+    if reply.may_act_for_seconds > 0:
+        talk(f"released {key}; {holder} may still act on it for {_wait(reply.may_act_for_seconds)}")
+    else:
+        talk(f"opened {key}; the time of {holder} was over")
 
 
-async def _tenure_to_end(client: BerthClient, options: ForceReleaseOptions, name: str) -> HolderObject:
-    """The live tenure with the token that was given, or the only one. Raises Failure when there is none."""
+class _End(NamedTuple):
+    """Which token is to end, and what that does, after "this would"."""
+
+    token: int
+    deed: str
+
+
+async def _end_of(client: BerthClient, options: ForceReleaseOptions, name: str) -> _End:
+    """The live tenure with the token that was given, or the only one; else the lost one that keeps the lease
+    closed. Raises Failure when there is none.
+    """
+    key = f"{options.namespace}/{name}"
     lease = await client.get_lease(options.namespace, name)
     wanted = [tenure for tenure in lease.holders if options.token in (None, tenure.fencing_token)]
+    closed = not lease.holders and lease.available_after_seconds is not UNSET
     match wanted:
         case [tenure]:
-            return tenure
+            deed = f"end on {key} the tenure of {_tenure(tenure)}, who may go on acting for that long"
+            return _End(tenure.fencing_token, deed)
+        case [] if closed and options.token in (None, lease.fencing_token):
+            deed = f"open {key} at once; its last holder was lost, and the lease is {_standing(lease)}"
+            return _End(lease.fencing_token, deed)
         case []:
             token = f"nobody holds token {options.token}: " if options.token else ""
             raise Failure(f"{token}the lease is {_standing(lease)}", ExitCode.NOT_MET)

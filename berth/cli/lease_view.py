@@ -41,18 +41,19 @@ def show_grant(name: str, reply: AcquireReply, form: Form) -> None:
         case "json" | "yaml":
             print_data(msgspec.to_builtins(reply), form)
         case "name":
-            print(name)
+            if reply.acquired:
+                print(name)
         case "table" | "wide":
             cells = {
                 "NAME": name,
                 "ACQUIRED": "yes" if reply.acquired else "no",
                 "HOLDER": reply.holder,
                 "TOKEN": str(reply.fencing_token),
-                "EXPIRES": reply.expires_at if reply.holder else "",
+                "EXPIRES": _instant(reply.expires_at) if reply.holder else "",
             }
             if form == "wide":
                 cells |= {
-                    "SINCE": reply.acquired_at if reply.holder else "",
+                    "SINCE": _instant(reply.acquired_at) if reply.holder else "",
                     "CLEAN HANDOVER": _yes_no(reply.clean_handover),
                     "SESSION": reply.session,
                 }
@@ -68,6 +69,12 @@ def show_forced(name: str, reply: ForceReleaseReply, form: Literal["table", "jso
         print_table(("NAME", "HOLDER", "TOKEN", "MAY ACT FOR"), [row])
     else:
         print_data(msgspec.to_builtins(reply), form)
+
+
+def _instant(text: str) -> str:
+    """An instant of the wire to the second: people compare it with a clock on the wall."""
+    whole, point, fraction = text.partition(".")
+    return whole + fraction.lstrip("0123456789") if point else text
 
 
 def _yes_no(value: bool | UnsetType) -> str:
@@ -118,6 +125,6 @@ _WIDE: tuple[Column, ...] = (
     ("SEMANTICS", lambda lease: lease.semantics),
     ("HOLDERS", _holders),
     ("SESSION", lambda lease: lease.session),
-    ("SINCE", lambda lease: lease.acquired_at),
-    ("EXPIRES", lambda lease: lease.expires_at),
+    ("SINCE", lambda lease: _instant(lease.acquired_at)),
+    ("EXPIRES", lambda lease: _instant(lease.expires_at)),
 )

@@ -22,6 +22,7 @@ from berth.client.errors import Invalid, Misconfigured
 from berth.client.keys import api_key as given_key
 from berth.client.servers import Call, Servers
 from berth.client.urls import base_urls
+from berth.core.names import NAME_MAX, shown
 from berth.runtime.http import CaFileInvalid, HttpClient
 from berth.version import VERSION
 from berth.wire import routes
@@ -255,6 +256,9 @@ def _segment(text: str) -> str:
     """One segment of a path, which the server sees as it was given; dots alone would be resolved away."""
     if not text:
         raise Invalid("namespace and name must not be empty", status=400, code="invalid_name")
+    if len(text) > NAME_MAX:
+        long = f"{shown(text)} is longer than {NAME_MAX} characters"
+        raise Invalid(long, status=400, code="invalid_name")
     if not text.strip("."):
         return "%2E" * len(text)
     return quote(text, safe="", errors="surrogatepass")

@@ -6,9 +6,13 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trio
 
+from berth.client import BerthClient
+from berth.core.records import TOKEN_MAX
 from tests.cli.conftest import Berth
 from tests.cli.server import api_key, apiserver
 
@@ -106,6 +110,8 @@ class TestAcquire:
         assert (first.code, first.err) == (0, "")
         assert rows(first.out)[0] == ["NAME", "ACQUIRED", "HOLDER", "TOKEN", "EXPIRES"]
         assert rows(first.out)[1][:4] == ["keep", "yes", f"a/{ME}", "1"]
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", rows(first.out)[1][4])
+        assert berth("lease", "acquire", "keep", "-o", "name").out == "keep\n"
         again = json.loads(berth("lease", "acquire", "keep", "--ttl", "1m", "-o", "json").out)
         assert again["acquired"] is True
         assert again["fencingToken"] == 1
@@ -115,6 +121,7 @@ class TestAcquire:
         berth("lease", "acquire", "busy", "--ttl", "60s")
         result = as_b("lease", "acquire", "busy", "-o", "json")
         assert result.code == 3
+        assert as_b("lease", "acquire", "busy", "-o", "name").out == ""
         assert json.loads(result.out)["holder"] == f"a/{ME}"
         assert re.fullmatch(
             rf"error: not acquired: held by a/{re.escape(ME)} \(token 1\) for another (1m00s|59s)\n",
@@ -143,8 +150,11 @@ class TestAcquire:
     @pytest.mark.parametrize(
         ("args", "told"),
         [
-            (("x", "--ttl", "1500ms"), "--ttl must be whole seconds, at least 1s"),
-            (("x", "--ttl", "0"), "--ttl must be whole seconds, at least 1s"),
+            (("x", "--ttl", "1500ms"), "--ttl must be whole seconds, from 1s to 2147483647s"),
+            (("x", "--ttl", "0"), "--ttl must be whole seconds, from 1s"),
+            (("x", "--ttl", "2147483648s"), "--ttl must be whole seconds, from 1s"),
+            (("x", "--max-holders", "0"), "--max-holders must be from 1 to 2147483647"),
+            (("x" * 100_000,), 'xxx…" is longer than 253 characters (invalid_name)'),
             (("x", "--ttl", "2000h"), "(ttl_too_large, "),
             (("BAD",), "(invalid_name, "),
             (("x", "-n", "BAD"), "(invalid_namespace, "),
@@ -164,6 +174,20 @@ class TestRenewAndRelease:
         renewed = berth("lease", "renew", "again", "-o", "json", "--ttl", "1h")
         assert renewed.code == 0
         assert json.loads(renewed.out)["fencingToken"] == 1
+
+    @pytest.mark.parametrize("command", ["renew", "release", "verify", "force-release"])
+    @pytest.mark.parametrize("token", ["0", "99999999999"])
+    def test_a_token_that_cannot_be(self, berth: Berth, command: str, token: str):
+        reason = ("--reason", "x") if command == "force-release" else ()
+        result = berth("lease", command, "x", "--token", token, *reason)
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith(f"error: --token must be from 1 to {TOKEN_MAX}\n")
+
+    def test_release_under_a_token_that_was_given(self, berth: Berth):
+        berth("lease", "acquire", "given")
+        for _ in range(2):  # the server does not say whether it was held until then
+            released = berth("lease", "release", "given", "--token", "1")
+            assert (released.code, released.err) == (0, "default/given is not held under token 1\n")
 
     def test_renew_of_what_another_holds(self, berth: Berth, as_b: Berth):
         berth("lease", "acquire", "mine")
@@ -267,6 +291,26 @@ class TestForceRelease:
         assert "free" in berth("lease", "get", "hung").out
         again = as_root("lease", "force-release", "hung", "--reason", "it hangs", "--yes")
         assert (again.code, again.err) == (3, "error: the lease is free\n")
+
+    def test_opens_what_a_lost_holder_left_closed(self, berth: Berth, as_root: Berth, url: str, folder: Path):
+        async def acquire() -> None:
+            async with BerthClient(url, api_key=api_key("a"), ca_file=folder / "ca.pem") as client:
+                terms: dict[str, Any] = {"ttl_seconds": 1, "lock_delay_seconds": 600}
+                await client.acquire("default", "closed", holder="a/gone", **terms)
+
+        trio.run(acquire)
+        force = ("lease", "force-release", "closed", "--reason", "it is checked")
+        while "the tenure of" in (asked := as_root(*force)).err:
+            assert asked.code == 2
+        assert asked.code == 2
+        assert re.search(
+            r"this would open default/closed at once; .* the lease is free in \d+m\d\ds;", asked.err
+        )
+        assert "the lease is free in " in berth("lease", "release", "closed", "--holder", "a/gone").err
+        assert as_root(*force, "--token", "2", "--yes").code == 3
+        opened = as_root(*force, "--yes")
+        assert (opened.code, opened.err) == (0, "opened default/closed; the time of a/gone was over\n")
+        assert berth("lease", "acquire", "closed").code == 0
 
     def test_needs_the_role(self, berth: Berth):
         berth("lease", "acquire", "safe")
