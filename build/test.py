@@ -4,6 +4,7 @@
 Needs Python 3.11 to 3.13 and pip. What else it could use and cannot get, it says and skips.
 """
 
+import glob
 import os
 import shutil
 import subprocess
@@ -11,9 +12,16 @@ import sys
 
 import environment
 
+# Debian's package, and where its server is when it is installed.
+SERVERS = {
+    "postgresql": ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres"),
+    "mariadb-server": ("/usr/sbin/mariadbd", "/usr/libexec/mariadbd"),
+}
+
 
 def main() -> int:
     environment.ensure("test")
+    get_servers()
     failed = [name for name, command in checks(sys.argv[1:]) if not passes(name, command)]
     print(f"\nfailed: {', '.join(failed)}" if failed else "\nall checks passed", flush=True)
     return 1 if failed else 0
@@ -24,12 +32,34 @@ def checks(pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:
     pytest = ("pytest", ["pytest", *pytest_arguments])
     if pytest_arguments:
         return [pytest]
-    found = [("lint", ["ruff", "check"]), ("format", ["ruff", "format", "--check"])]
-    if shutil.which("node") and shutil.which("npm"):
-        found.append(("types", ["pyright"]))
-    else:
-        print("skipped: types (pyright needs node and npm: `apt install nodejs npm`)", flush=True)
-    return [*found, pytest]
+    return [
+        ("lint", ["ruff", "check"]),
+        ("format", ["ruff", "format", "--check"]),
+        ("types", ["pyright"]),
+        pytest,
+    ]
+
+
+def get_servers() -> None:
+    """Database servers for the tests that want real ones; as root from Debian's packages, else as found."""
+    missing = [package for package, found in SERVERS.items() if not any(glob.glob(path) for path in found)]
+    if not missing:
+        return
+    if os.geteuid() != 0 or not shutil.which("apt-get"):
+        print(
+            f"tests on real databases will be skipped; to have them: apt install {' '.join(missing)}",
+            flush=True,
+        )
+        return
+    print(f"installing {' and '.join(missing)} for the tests on real databases", flush=True)
+    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
+    for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
+        ended = subprocess.run(
+            ["apt-get", "-qq", *command], env=quiet, stdout=subprocess.DEVNULL, check=False
+        )
+        if ended.returncode:
+            print("they could not be installed; the tests that want them will be skipped", flush=True)
+            return
 
 
 def passes(name: str, command: list[str]) -> bool:
