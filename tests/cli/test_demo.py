@@ -58,6 +58,23 @@ class TestFromOutside:
         assert "two active jobs of one lease: 0, in" in told
         assert "payments 1 2 3" in told
 
+    def test_a_job_that_runs_beside_another_is_a_failure(self, surroundings: dict[str, str], tmp_path: Path):
+        with subprocess.Popen(SHORT, env=surroundings, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if "payments" in line and "job runs in" in line:
+                    break
+            (ledger,) = tmp_path.glob("berth-demo-*/ledger")
+            (run,) = (run for run in runs_of(Reader(ledger).read()) if run.lease == "payments")
+            append(ledger, Entry(run.last_us, BEGIN, "intruder", "payments", run.token, 1))
+            out, _ = process.communicate(timeout=LIMIT_SECONDS)
+        assert process.returncode == 1
+        assert f"Moments with two active jobs of one lease: 1 (payments: processes {run.pid} and 1)" in (
+            " ".join(out.split())
+        )
+        assert out.splitlines()[-1] == "2 of 4 did not hold."
+        assert left_over(tmp_path) == []
+
     def test_in_a_terminal_a_table_follows_what_happens(self, surroundings: dict[str, str], tmp_path: Path):
         code, shown = in_terminal({**surroundings, "LANG": "C"})
         assert code == 0
