@@ -18,15 +18,15 @@ class ClientOptions:
         Secret | None,
         Opt("API key; other users of this machine can see it, the file is safer", metavar="KEY"),
     ] = None
-    api_key_file: Annotated[Path | None, Opt("File that holds the API key", metavar="FILE")] = None
+    api_key_file: Annotated[
+        Path | None, Opt("File that holds the API key", metavar="FILE", instead_of="api_key")
+    ] = None
     ca_file: Annotated[
         Path | None, Opt("Certificates, in PEM, that the server's is checked against", metavar="FILE")
     ] = None
     namespace: Annotated[str, Opt("Namespace of the lease", metavar="NAME", short="n")] = "default"
 
     def problems(self) -> list[str]:
-        if self.api_key and self.api_key_file:
-            return ["--api-key and --api-key-file exclude each other"]
         return []
 
 

@@ -12,8 +12,12 @@ _MAX_NANOS = 2**63 - 1  # what Go can hold: 292 years
 _MAX_CHARS = 64
 
 
+class TooLong(ValueError):
+    """A duration, but over 292 years."""
+
+
 def parse_duration(text: str) -> float:
-    """The seconds that `text` says. Raises ValueError when it is no duration, negative, or over 292 years."""
+    """The seconds that `text` says. Raises TooLong, and ValueError when it is no duration, or negative."""
     if text == "0":
         return 0.0
     nanos = 0.0
@@ -24,8 +28,10 @@ def parse_duration(text: str) -> float:
         number, unit = part.groups()
         nanos += float(number) * _NANOS[unit]
         end = part.end()
-    if end == 0 or end != len(text) or nanos > _MAX_NANOS:
+    if end == 0 or end != len(text):
         raise ValueError("not a duration")
+    if nanos > _MAX_NANOS:
+        raise TooLong("over 292 years")
     return nanos / 1e9
 
 

@@ -74,6 +74,11 @@ def _choice(values: tuple[str, ...], fold_case: bool) -> Kind:
     return Kind("choice", "one of " + ", ".join(values), parse, choices=values)
 
 
+def _text(text: str) -> str:
+    text.encode()  # a command line or a variable may hold any bytes
+    return text
+
+
 def _int(text: str) -> int:
     if not re.fullmatch(r"[+-]?\d{1,19}", text, re.ASCII):
         raise ValueError("not a whole number")
@@ -102,7 +107,7 @@ def _path(text: str) -> Path:
 
 _DURATION = Kind("duration", "a duration such as 30s, 1m30s or 500ms", parse_duration, format_duration)
 _PLAIN: dict[Any, Kind] = {
-    str: Kind("string", "a text", str),
+    str: Kind("string", "UTF-8 text", _text),
     int: Kind("int", "a whole number", _int),
     float: Kind("float", "a number", _float, "{:g}".format),
     bool: Kind("bool", "true or false", _bool, lambda value: "true" if value else "false"),

@@ -35,6 +35,8 @@ class Opt:
     one letter. `reloadable` says that a running role takes up a new value. An option that is `flag_only` is
     read from no environment and no file. `empty_is_value` keeps an empty text given by flag or file (it
     switches something off) where it would otherwise mean unset. `fold_case` lets choices be in any case.
+    `instead_of` is the field that the option stands in for: of the two the one from the stronger source
+    counts, and one source may give only one.
     """
 
     doc: str
@@ -48,6 +50,7 @@ class Opt:
     flag_only: bool = False
     empty_is_value: bool = False
     fold_case: bool = False
+    instead_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)

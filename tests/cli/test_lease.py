@@ -78,9 +78,18 @@ class TestWhoami:
         assert "pass --api-key-file or set BERTH_API_KEY_FILE" in result.err
 
     def test_both_ways_to_give_a_key(self, berth: Berth):
-        result = berth("whoami", "--api-key-file", "/no")
+        result = berth("whoami", "--api-key", "x", "--api-key-file", "/no")
         assert result.code == 2
         assert "--api-key and --api-key-file exclude each other" in result.err
+
+    def test_the_key_that_is_given_nearer_counts(
+        self, berth: Berth, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        (tmp_path / "key").write_text(api_key("b"))
+        assert "tenant:   b" in berth("whoami", "--api-key-file", str(tmp_path / "key")).out
+        monkeypatch.delenv("BERTH_API_KEY")
+        monkeypatch.setenv("BERTH_API_KEY_FILE", str(tmp_path / "key"))
+        assert "tenant:   a" in berth("whoami", "--api-key", api_key("a")).out
 
     def test_an_authority_that_is_not_trusted(self, berth: Berth, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv("BERTH_CA_FILE")

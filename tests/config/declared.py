@@ -20,6 +20,7 @@ class Everything:
     claim: Annotated[tuple[str, ...], Opt("Claim", metavar="KEY=VALUE")] = ()
     ca_file: Annotated[Path | None, Opt("CA", aliases=("ca-cert",))] = None
     api_key: Annotated[Secret | None, Opt("Key")] = None
+    api_key_file: Annotated[Path | None, Opt("File with the key", instead_of="api_key")] = None
     server: Annotated[str, Opt("Server", flag="berth-api-server")] = "here"
     verbose: Annotated[bool, Opt("Talk", short="v")] = False
     yes: Annotated[bool, Opt("Really", flag_only=True)] = False

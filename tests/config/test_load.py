@@ -69,6 +69,28 @@ class TestPrecedence:
         assert loaded({"yes": ["true"]}).options.yes is True
 
 
+class TestInstead:
+    """Two options of which one stands in for the other."""
+
+    def test_the_stronger_source_counts(self, toml):
+        file = toml('[apiserver]\napi_key = "in file"')
+        env = {"BERTH_APISERVER_API_KEY_FILE": "/env"}
+        options = loaded({"api_key": ["flag"]}, env, file).options
+        assert (options.api_key, options.api_key_file) == (Secret("flag"), None)
+        result = loaded({}, env, file)
+        assert (result.options.api_key, result.options.api_key_file) == (None, Path("/env"))
+        assert result.sources["api_key"] == "default"
+
+    def test_one_source_gives_one(self):
+        names = "BERTH_APISERVER_API_KEY", "BERTH_APISERVER_API_KEY_FILE"
+        assert problems(env=dict.fromkeys(names, "x")) == (
+            "BERTH_APISERVER_API_KEY and BERTH_APISERVER_API_KEY_FILE exclude each other; give one of them",
+        )
+        assert problems({"api_key": ["k"], "api_key_file": ["f"]}) == (
+            "--api-key and --api-key-file exclude each other; give one of them",
+        )
+
+
 class TestKinds:
     @pytest.mark.parametrize(
         ("field", "text", "value"),
@@ -97,6 +119,8 @@ class TestKinds:
             ("qps", "nan", "--qps: 'nan' is not a number"),
             ("qps", "fast", "--qps: 'fast' is not a number"),
             ("idle", "90", "--idle: '90' is not a duration such as 30s, 1m30s or 500ms"),
+            ("server", "a\udcff", r"--berth-api-server: 'a\udcff' is not UTF-8 text"),
+            ("idle", "9999999999s", "--idle: '9999999999s' is too long; the longest duration is 292 years"),
             ("level", "loud", "--level: 'loud' is not one of info, warn"),
             ("driver", "MySQL", "--driver: 'MySQL' is not one of sqlite, mysql"),
             ("verbose", "yes", "--verbose: 'yes' is not true or false"),
@@ -133,16 +157,21 @@ class TestFile:
             ("[apiserver]\nzzz = 1", "[apiserver] zzz: no such option"),
             ("[apiserver]\nburst = {}", "[apiserver] burst: expected a whole number"),
             ("[apiserver]\nburst = [1]", "[apiserver] burst: expected a whole number"),
-            ("[apiserver]\nclaim = [[]]", "[apiserver] claim: expected a text"),
+            ("[apiserver]\nclaim = [[]]", "[apiserver] claim: expected UTF-8 text, in quotes"),
+            ("[apiserver]\nlisten_addr = 5", "[apiserver] listen_addr: expected UTF-8 text, in quotes"),
+            ("[apiserver]\nca_file = 5", "[apiserver] ca_file: expected a path, in quotes"),
+            ("[apiserver]\nlevel = 5", "[apiserver] level: expected one of info, warn, in quotes"),
             ("[apiserver]\nburst = true", "[apiserver] burst: 'true' is not a whole number"),
             (
                 "[apiserver]\nidle = 30",
                 "[apiserver] idle: '30' is not a duration such as 30s, 1m30s or 500ms",
             ),
-            ("[apisrver]\nburst = 1", "has no table [apiserver] (did you mean [apisrver]?)"),
-            ("apiserver = 1", "has no table [apiserver]"),
-            ("[[apiserver]]", "has no table [apiserver]"),
-            ("", "has no table [apiserver]"),
+            ("[apisrver]\nburst = 1", "[apisrver]: no such table (did you mean [apiserver]?)"),
+            ("[apiserver]\n[apisever]", "[apisever]: no such table (did you mean [apiserver]?)"),
+            ("burst = 1\n[apiserver]", "burst stands in no table; options of this role stand below a line"),
+            ("apiserver = 1", "apiserver is not a table; write [apiserver] on a line of its own"),
+            ("[[apiserver]]", "apiserver is not a table; write [apiserver] on a line of its own"),
+            ("", "has no table [apiserver]; its options stand below such a line"),
             ("x = ", "not a TOML file: Invalid value (at end of document)"),
             (b"\xff", "not a TOML file: "),
             ("#" * (1 << 20) + "\n", "not a TOML file: larger than 1048576 bytes"),
@@ -152,6 +181,11 @@ class TestFile:
         file = toml(text)
         [found] = problems(file=file)
         assert found.startswith(f"{file}: {problem}")
+
+    def test_only_keys_without_a_table(self, toml):
+        stray, missing = problems(file=toml("burst = 1"))
+        assert "burst stands in no table" in stray
+        assert missing.endswith("has no table [apiserver]; its options stand below such a line")
 
     def test_a_missing_file(self, tmp_path: Path):
         assert problems(file=tmp_path / "no.toml") == (

@@ -36,7 +36,7 @@ class ApiserverOptions(LogOptions):
     sql_dsn: Annotated[
         Secret | None, Opt("Data source of the sql store; for sqlite the path of its file", metavar="DSN")
     ] = None
-    sql_dsn_file: Annotated[Path | None, Opt("File that holds the data source")] = None
+    sql_dsn_file: Annotated[Path | None, Opt("File that holds the data source", instead_of="sql_dsn")] = None
     sql_migrate: Annotated[
         Literal["auto", "off"] | None,
         Opt("Bring the schema up to date at the start, or only verify it (auto unless given)"),
@@ -108,8 +108,8 @@ class ApiserverOptions(LogOptions):
             return
         if self.sql_driver is None:
             yield "--sql-driver: required with --store-backend sql (sqlite)"
-        if (self.sql_dsn is None) == (self.sql_dsn_file is None):
-            yield "--sql-dsn, --sql-dsn-file: exactly one of them with --store-backend sql"
+        if self.sql_dsn is None and self.sql_dsn_file is None:
+            yield "--sql-dsn, --sql-dsn-file: one of them is required with --store-backend sql"
         if self.mem_quarantine:
             yield "--mem-quarantine: only with --store-backend mem"
 
