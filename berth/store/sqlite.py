@@ -50,6 +50,8 @@ async def open_sqlite(
     out of any nursery.
     """
     path = database_path(dsn)
+    if migrate == "off" and not path.exists():
+        raise StoreRefused(f"there is no database at {path}: start once with --sql-migrate auto")
     with locked(path):
         time = await trio.to_thread.run_sync(_prepared, path, clock, boot_id, migrate)
         async with open_aio() as aio:

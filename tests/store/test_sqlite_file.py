@@ -68,6 +68,16 @@ async def test_the_files_are_for_their_owner_only(path: Path, clock: ManualClock
     assert modes == dict.fromkeys(["berth.db", "berth.db-shm", "berth.db-wal", "berth.db.lock"], 0o600)
 
 
+def test_without_leave_to_migrate_no_file_is_made(path: Path, clock: ManualClock):
+    async def opened_as_it_is() -> None:
+        async with open_sqlite(str(path), clock=clock, boot_id="boot-1", migrate="off"):
+            pass
+
+    with pytest.raises(StoreRefused, match="there is no database at .*start once with --sql-migrate auto"):
+        trio.run(opened_as_it_is)
+    assert list(path.parent.iterdir()) == []
+
+
 def test_a_second_user_of_the_file_is_refused(path: Path):
     with locked(path):
         assert "another process uses" in refusal(path)
