@@ -73,7 +73,7 @@ def test_without_leave_to_migrate_no_file_is_made(path: Path, clock: ManualClock
         async with open_sqlite(str(path), clock=clock, boot_id="boot-1", migrate="off"):
             pass
 
-    with pytest.raises(StoreRefused, match="there is no database at .*start once with --sql-migrate auto"):
+    with pytest.raises(StoreRefused, match=r"there is no database at .*start once with --sql-migrate auto"):
         trio.run(opened_as_it_is)
     assert list(path.parent.iterdir()) == []
 

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 
 from berth.runtime.clock import ManualClock
 from berth.store.api import StoreRefused
@@ -115,6 +116,7 @@ def test_the_schema_refuses_what_no_record_may_be(db: sqlite3.Connection, statem
 
 
 async def test_the_refusal_names_the_file(path: Path, clock: ManualClock):
+    await trio.Path(path).touch()
     with pytest.raises(StoreRefused, match=re.escape(f"cannot use {path}: its schema is at 0")):
         async with open_sqlite(str(path), clock=clock, boot_id="boot-1", migrate="off"):
             pass
