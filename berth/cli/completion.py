@@ -11,13 +11,14 @@ from berth.cli.exit_codes import Failure
 from berth.cli.options import HELP_FLAGS
 
 _ASK_VARIABLE = "_BERTH_COMPLETE"
+_SHELLS = ("bash", "zsh", "fish")
 
 
 @click.command(context_settings=HELP_FLAGS)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.argument("shell", type=click.Choice(_SHELLS), metavar="|".join(_SHELLS))
 @click.pass_context
 def completion(ctx: click.Context, shell: str) -> None:
-    """Print the completion script for SHELL.
+    """Print the completion script for a shell.
 
     \b
     bash:  source <(berth completion bash)

@@ -21,11 +21,9 @@ class DevOptions(LogOptions):
     ephemeral: Annotated[bool, Opt("Keep everything in memory and in a directory that goes with it")] = False
     log_level: Annotated[
         Literal["debug", "info", "warn", "warning", "error"],
-        Opt("Least severe level that is logged", metavar="LEVEL", fold_case=True),
+        Opt("Least severe level that is logged", fold_case=True),
     ] = "error"
-    log_format: Annotated[
-        Literal["json", "text"], Opt("Form of the log's lines", metavar="FORMAT", fold_case=True)
-    ] = "text"
+    log_format: Annotated[Literal["json", "text"], Opt("Form of the log's lines", fold_case=True)] = "text"
 
     def problems(self) -> list[str]:
         found = [*address_problems(listen_addr=self.listen_addr, metrics_addr=self.metrics_addr)]

@@ -13,7 +13,8 @@ from io import TextIOWrapper
 import click
 from click.shell_completion import CompletionItem
 
-from berth.cli.client_options import ClientOptions
+from berth.cli import bash as bash  # registers how bash asks
+from berth.cli.client_options import ClientOptions, DataOptions
 from berth.cli.exit_codes import ExitCode, Failure
 from berth.cli.lazy import import_named
 from berth.cli.options import OptionsCommand, OptionsGroup
@@ -59,6 +60,7 @@ class LazyGroup(OptionsGroup):
 
     def __init__(self, commands: Sequence[Entry], roles: Sequence[Role]) -> None:
         super().__init__("berth", ClientOptions, summary=_SUMMARY)
+        self.params.append(_version_option())
         self._entries: Mapping[str, Entry | Role] = {entry.name: entry for entry in (*roles, *commands)}
         self._listed = [*roles, *(entry for entry in commands if not entry.hidden)]
 
@@ -86,6 +88,17 @@ class LazyGroup(OptionsGroup):
             if entry.name.startswith(incomplete)
         ]
         return names + click.Command.shell_complete(self, ctx, incomplete)
+
+
+def _version_option() -> click.Option:
+    def show(ctx: click.Context, _: click.Parameter, asked: bool) -> None:
+        if asked and not ctx.resilient_parsing:
+            import_named("berth.cli.version:show")(DataOptions())
+            ctx.exit()
+
+    return click.Option(
+        ["--version"], is_flag=True, is_eager=True, expose_value=False, callback=show, help="As berth version"
+    )
 
 
 def _role_command(role: Role) -> click.Command:

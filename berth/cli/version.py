@@ -8,8 +8,8 @@ from berth.cli.output import print_record
 from berth.version import COMMIT, VERSION
 
 
-def _version(options: DataOptions) -> None:
+def show(options: DataOptions) -> None:
     print_record({"version": VERSION, "commit": COMMIT, "python": platform.python_version()}, options.output)
 
 
-version = OptionsCommand("version", DataOptions, _version, summary="Show what this build is.")
+version = OptionsCommand("version", DataOptions, show, summary="Show what this build is.")

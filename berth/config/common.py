@@ -12,8 +12,6 @@ class LogOptions:
 
     log_level: Annotated[
         Literal["debug", "info", "warn", "warning", "error"],
-        Opt("Least severe level that is logged", metavar="LEVEL", fold_case=True),
+        Opt("Least severe level that is logged", fold_case=True),
     ] = "info"
-    log_format: Annotated[
-        Literal["json", "text"], Opt("Form of the log's lines", metavar="FORMAT", fold_case=True)
-    ] = "json"
+    log_format: Annotated[Literal["json", "text"], Opt("Form of the log's lines", fold_case=True)] = "json"

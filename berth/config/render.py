@@ -15,8 +15,8 @@ def help_line(option: Option, scope: str) -> tuple[str, str]:
 
 
 def metavar(option: Option) -> str:
-    """The placeholder of the value: as declared, else the choices, else the kind."""
-    return option.opt.metavar or "|".join(option.kind.choices) or option.kind.name.upper()
+    """The placeholder of the value: the choices, else as declared, else the kind."""
+    return "|".join(option.kind.choices) or option.opt.metavar or option.kind.name.upper()
 
 
 def markdown_table(cls: type, scope: str) -> str:
@@ -51,8 +51,6 @@ def _type_text(option: Option) -> str:
 
 
 def _notes(option: Option, scope: str) -> Iterator[str]:
-    if option.opt.metavar and option.kind.choices:
-        yield ", ".join(option.kind.choices)
     if option.kind.repeated:
         yield "repeatable"
     if not option.opt.flag_only:

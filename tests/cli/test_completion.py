@@ -42,6 +42,8 @@ def path_with_berth(tmp_path: Path) -> str:
         (["berth", "version", "--"], ["--output", "--help"]),
         (["berth", "version", "--output", ""], ["table", "json", "yaml"]),
         (["berth", "version", "-o", "j"], ["json"]),
+        (["berth", "version", "--output", "=", "y"], ["yaml"]),  # bash takes --output=y apart
+        (["berth", "version", "--output", "="], ["table", "json", "yaml"]),
         (["berth", "-api-key", "k", "ver"], ["version"]),
         (["berth", "--api-ke"], ["--api-key", "--api-key-file"]),
         (["berth", "lease", "re"], ["renew", "release"]),

@@ -37,6 +37,8 @@ def test_version_is_quick():
 
 def test_version(berth: Berth):
     assert berth("version").out.splitlines()[0] == f"version: {VERSION}"
+    flag = berth("--version")
+    assert (flag.code, flag.out) == (0, berth("version").out)
     shown = json.loads(berth("version", "-o", "json").out)
     assert shown == {"version": VERSION, "commit": "unknown", "python": platform.python_version()}
 
