@@ -24,7 +24,6 @@ from berth.client.hold import new_instance
 from berth.config.duration import format_duration
 from berth.runtime.child import ChildRemains
 
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 RETRY_SECONDS = 1.0
 
 
@@ -65,9 +64,11 @@ class _Session:
         return 128 + self._signal
 
     async def _listen(self) -> None:
-        # Who started us may have chosen to ignore some, as nohup does.
-        numbers = [number for number in SIGNALS if signal.getsignal(number) != signal.SIG_IGN]
-        with trio.open_signal_receiver(*numbers) as received:
+        # Who started us may have made us ignore these: nohup, a shell's background job.
+        optional = [
+            number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN
+        ]
+        with trio.open_signal_receiver(signal.SIGTERM, *optional) as received:
             async for number in received:
                 self._signal = self._signal or number
                 if self._run is not None and self._run.started:

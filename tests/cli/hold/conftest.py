@@ -1,11 +1,12 @@
 """One server for all holders, and a stage for each test."""
 
+import signal
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.cli.hold.holders import Stage
+from tests.cli.hold.holders import Stage, open_stage
 from tests.support.apiserver import Apiserver, Certificates, apiserver
 
 
@@ -21,8 +22,18 @@ def server(certificates: Certificates) -> Iterator[Apiserver]:
 
 
 @pytest.fixture
-async def stage(server: Apiserver, tmp_path: Path) -> AsyncGenerator[Stage]:
+def heard_signals() -> Iterator[None]:
+    """What this process ignores, under nohup or in the background, those it starts would ignore as well."""
+    ignored = [n for n in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(n) == signal.SIG_IGN]
+    for number in ignored:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number in ignored:
+        signal.signal(number, signal.SIG_IGN)
+
+
+@pytest.fixture
+async def stage(server: Apiserver, heard_signals: None, tmp_path: Path) -> AsyncGenerator[Stage]:
     """Its leases have names that no other test uses."""
-    stage = Stage(server, tmp_path)
-    yield stage
-    stage.close()
+    async with open_stage(server, tmp_path) as stage:
+        yield stage

@@ -7,7 +7,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from itertools import count, pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -54,9 +55,6 @@ class Holder:
 
     async def until_told(self, text: str) -> None:
         await until(lambda: text in self.told)
-
-    def kill(self) -> None:
-        self._process.kill()
 
 
 class Lease:
@@ -124,7 +122,7 @@ class Stage:
     def lease(self, name: str) -> Lease:
         return Lease(self, name)
 
-    async def start(self, *line: str, via: str = "") -> Holder:
+    async def start(self, *line: str, via: str = "", under: Sequence[str] = ()) -> Holder:
         told = self.folder / f"told-{next(self._numbers)}"
         env = {
             **plain_environment(),
@@ -134,7 +132,7 @@ class Stage:
         }
         with told.open("w") as stderr:
             process = await trio.lowlevel.open_process(
-                [sys.executable, "-m", "berth", "lease", "hold", *line],
+                [*under, sys.executable, "-m", "berth", "lease", "hold", *line],
                 stdin=subprocess.DEVNULL,
                 stdout=stderr,
                 stderr=stderr,
@@ -151,9 +149,21 @@ class Stage:
         async with BerthClient(self.server.url, ca_file=self.server.ca_file) as client:
             return (await client.get_lease("default", name)).state == "free"
 
-    def close(self) -> None:
+    async def close(self) -> None:
         for holder in self._holders:
-            holder.kill()
+            holder.signal(signal.SIGKILL)
+            await holder.code()
+
+
+@asynccontextmanager
+async def open_stage(server: Apiserver, folder: Path) -> AsyncGenerator[Stage]:
+    """A stage that leaves no process behind."""
+    stage = Stage(server, folder)
+    try:
+        yield stage
+    finally:
+        with trio.CancelScope(shield=True):
+            await stage.close()
 
 
 async def until(condition: Callable[[], bool]) -> None:

@@ -1,5 +1,6 @@
 """`berth lease hold` when network, server, holder or command fail it: never are two commands active."""
 
+import os
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -7,7 +8,8 @@ from pathlib import Path
 
 import trio
 
-from tests.cli.hold.holders import TTL_SECONDS, Lease, Stage, together, until
+from tests.cli.hold.holders import TTL_SECONDS, Lease, Stage, open_stage, together, until
+from tests.runtime.child_processes import parent
 from tests.support.apiserver import Certificates, apiserver
 from tests.support.proxy import Proxy, open_proxy
 
@@ -23,16 +25,17 @@ CUTS: dict[str, Callable[[Proxy], None]] = {
 
 
 async def lost_and_taken_over(
-    lease: Lease, via: str, fault: Callable[[], object], *, mode: str = "plain"
+    lease: Lease, via: str, fault: Callable[[], object], *flags: str, mode: str = "plain"
 ) -> None:
     """One holds, the other waits, the fault comes: the one stops in time, and then the other starts."""
-    one = await lease.hold(via=via, mode=mode)
+    one = await lease.hold(*flags, via=via, mode=mode)
     await lease.active(1)
     other = await lease.hold()
     await other.until_told("held by")
     fault()
     await lease.active(2)
     assert await one.code() == 4
+    assert ("stop" in [line.kind for line in lease.lines(1)]) == (mode != "deaf"), "it is asked to end first"
     assert "the command was stopped" in one.told
     lease.check_in_time(1)
     other.signal(signal.SIGTERM)
@@ -72,7 +75,12 @@ async def test_commands_that_do_not_want_to_end(stage: Stage) -> None:
         async with open_proxy(stage.server.address) as proxy:
             await lost_and_taken_over(stage.lease(mode), proxy.url, proxy.reset, mode=mode)
 
-    await together(*(partial(case, mode) for mode in ("deaf", "forks", "daemonizes")))
+    async def a_long_grace() -> None:
+        async with open_proxy(stage.server.address) as proxy:
+            lease = stage.lease("long-grace")
+            await lost_and_taken_over(lease, proxy.url, proxy.reset, "--grace", "60s", mode="deaf")
+
+    await together(a_long_grace, *(partial(case, mode) for mode in ("deaf", "forks", "daemonizes")))
 
 
 async def test_holders_that_are_paused_or_killed(stage: Stage) -> None:
@@ -143,10 +151,26 @@ async def test_commands_that_are_paused(stage: Stage) -> None:
     await together(stays_under_its_lease, hears_that_it_must_end, ends_with_its_lease)
 
 
+async def test_a_lease_is_left_to_expire_when_something_may_still_run(stage: Stage) -> None:
+    lease = stage.lease("guard-killed")
+    holder = await lease.hold()
+    await lease.active(1)
+    os.kill(parent(lease.lines()[-1].pid), signal.SIGKILL)
+    assert await holder.code() == 1
+    assert "what had left its group may still run; the lease is left to expire" in holder.told
+    assert not await stage.is_free(lease.name)
+
+
+async def test_a_state_file_that_cannot_be_written(stage: Stage) -> None:
+    script = 'rm -r "$(dirname "$BERTH_STATE_FILE")"; sleep 1.5; exit 9'
+    holder = await stage.start("no-state", "--ttl", f"{TTL_SECONDS}s", "--", "sh", "-c", script)
+    assert await holder.code() == 9
+    assert "state.json cannot be written" in holder.told
+
+
 async def test_a_server_that_is_paused(certificates: Certificates, tmp_path: Path) -> None:
     with apiserver(certificates) as server:
-        stage = Stage(server, tmp_path)
-        try:
+        async with open_stage(server, tmp_path) as stage:
             lease = stage.lease("of-a-paused-server")
             one = await lease.hold()
             await lease.active(1)
@@ -164,26 +188,20 @@ async def test_a_server_that_is_paused(certificates: Certificates, tmp_path: Pat
             other.signal(signal.SIGTERM)
             assert await other.code() == 40
             lease.check(1, 2)
-        finally:
-            stage.close()
 
 
 async def test_a_server_that_is_killed_and_started_again(certificates: Certificates, tmp_path: Path) -> None:
     store = ("--store-backend", "sql", "--sql-driver", "sqlite", "--sql-dsn", str(tmp_path / "leases.db"))
     flags = (*store, "--auth-mode", "none")
     with apiserver(certificates, *flags) as server:
-        async with open_proxy(server.address) as proxy:
-            stage = Stage(server, tmp_path)
-            try:
-                lease = stage.lease("of-a-killed-server")
-                holder = await lease.hold(via=proxy.url, ttl=2 * TTL_SECONDS)
-                await lease.active(1)
-                server.kill()
-                with apiserver(certificates, *flags) as again:
-                    proxy.target = again.address
-                    await lease.renewed()
-                    holder.signal(signal.SIGTERM)
-                    assert await holder.code() == 40
-                lease.check(1)
-            finally:
-                stage.close()
+        async with open_proxy(server.address) as proxy, open_stage(server, tmp_path) as stage:
+            lease = stage.lease("of-a-killed-server")
+            holder = await lease.hold(via=proxy.url, ttl=2 * TTL_SECONDS)
+            await lease.active(1)
+            server.kill()
+            with apiserver(certificates, *flags) as again:
+                proxy.target = again.address
+                await lease.renewed()
+                holder.signal(signal.SIGTERM)
+                assert await holder.code() == 40
+            lease.check(1)

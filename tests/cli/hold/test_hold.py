@@ -114,6 +114,14 @@ async def test_signals_go_to_the_command_and_the_lease_is_given_back(stage: Stag
     )
 
 
+async def test_what_it_was_started_to_ignore_is_ignored(stage: Stage) -> None:
+    holder = await stage.start("ignoring", "--", "sh", "-c", "echo up; sleep 100", under=("nohup",))
+    await holder.until_told("up\n")
+    holder.signal(signal.SIGHUP)
+    holder.signal(signal.SIGTERM)  # a second signal would kill
+    assert await holder.code() == 128 + signal.SIGTERM
+
+
 async def test_a_signal_ends_the_waiting(stage: Stage) -> None:
     holding = stage.lease("waited-for")
     holder = await holding.hold("--ttl", "60s")
