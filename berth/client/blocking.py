@@ -69,6 +69,7 @@ class _Keeper:
             return self._held.result()
         except BaseException:
             self._tell(lambda scope, _: scope.cancel())
+            self._thread.join(END_SECONDS)
             raise
 
     def end(self) -> None:
