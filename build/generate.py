@@ -4,10 +4,16 @@
 `.venv/bin/python build/generate.py`
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+
+import click
 
 from berth.cli.client_options import ClientOptions
 from berth.cli.dev import DevOptions
+from berth.cli.main import COMMANDS, LazyGroup
+from berth.cli.options import OptionsCommand
+from berth.cli.roles import ROLES
 from berth.config.render import markdown_table
 from berth.roles.apiserver.options import ApiserverOptions
 
@@ -19,12 +25,15 @@ HEAD = """\
 
 Written by `build/generate.py` from the options' declarations.
 
-Every option is a flag, an environment variable and, for what runs as a server, a key in a TOML file that
-`--config FILE` names. The flag counts before the variable, the variable before the file, the file before the
-default. An empty value means unset. All problems are told at once, with exit code 2.
+Every option is a flag. Where a table names an environment variable it is that variable too, and for what
+runs as a server a key in the TOML file that `--config FILE` names. The flag counts before the variable, the
+variable before the file, the file before the default. A secret and the file that holds it (`--api-key` and
+`--api-key-file`, `--sql-dsn` and `--sql-dsn-file`) are one option in this: the stronger source decides, and
+none may give both. An empty value means unset, but for `--metrics-addr`. All problems are told at once, with
+exit code 2.
 
 Flags are written `--flag value`, `--flag=value`, or with one dash as Go programs take them. Durations are
-written as Go writes them: `30s`, `1m30s`, `500ms`.
+written as Go writes them: `30s`, `1m30s`, `500ms`. Several roles may share one file, each with its table.
 """
 
 SECTIONS = (
@@ -39,7 +48,7 @@ SECTIONS = (
         "Client commands",
         "",
         ClientOptions,
-        "`berth lease …`, `berth whoami`. They may stand before or after the command's name.",
+        "They take these before or after their name. [Command line](cli.md) tells what they do.",
     ),
 )
 
@@ -49,7 +58,28 @@ def configuration() -> str:
         f"\n## {title}\n\n{words}\n\n{markdown_table(options, scope)}"
         for title, scope, options, words in SECTIONS
     ]
-    return HEAD + "".join(sections)
+    return HEAD + "".join(sections) + "".join(client_sections())
+
+
+def client_sections() -> Iterator[str]:
+    """A table for each client command that has options of its own."""
+    root = click.Context(LazyGroup(COMMANDS, ROLES), info_name="berth")
+    for path, command in leaves(root):
+        if isinstance(command, OptionsCommand) and not command.scope:
+            table = markdown_table(command.options_class, "", but=ClientOptions)
+            if table:
+                yield f"\n### {path}\n\n{table}"
+
+
+def leaves(ctx: click.Context) -> Iterator[tuple[str, click.Command]]:
+    """Every command that is listed and holds no others, with its whole name."""
+    if not isinstance(ctx.command, click.Group):
+        yield ctx.command_path, ctx.command
+        return
+    for name in ctx.command.list_commands(ctx):
+        command = ctx.command.get_command(ctx, name)
+        assert command is not None
+        yield from leaves(click.Context(command, parent=ctx, info_name=name))
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ class TtlOptions(HolderOptions):
 class GrantOptions(TtlOptions):
     semantics: Annotated[
         Literal["at-most-once", "at-least-once"] | None,
-        Opt("One holder at a time, or several; unless given, as the server does"),
+        Opt("One holder at a time, or several; unless given, at-most-once"),
     ] = None
     max_holders: Annotated[
         int | None,

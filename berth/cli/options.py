@@ -151,15 +151,15 @@ class OptionsCommand(GoStyle, Generic[T]):
         if scope:
             params.append(_config_option(scope))
         super().__init__(name, params=params, help=summary, context_settings=HELP_FLAGS)
-        self._cls = cls
+        self.options_class = cls
         self._run = run
-        self._scope = scope
+        self.scope = scope
 
     def invoke(self, ctx: click.Context) -> int | None:
         try:
             loaded = load(
-                self._cls,
-                self._scope,
+                self.options_class,
+                self.scope,
                 flags=self._flags(ctx),
                 env=os.environ,
                 file=ctx.params.get(_CONFIG),
@@ -179,7 +179,7 @@ class OptionsCommand(GoStyle, Generic[T]):
         while group is not None:
             above = flags_given(group) | above
             group = group.parent
-        if above and self._scope:
+        if above and self.scope:
             raise click.UsageError(
                 f"options before {self.name!r} are for client commands; a role takes its own after its name",
                 ctx,

@@ -19,14 +19,19 @@ def metavar(option: Option) -> str:
     return "|".join(option.kind.choices) or option.opt.metavar or option.kind.name.upper()
 
 
-def markdown_table(cls: type, scope: str) -> str:
-    """The options of a class as a Markdown table, one row each, hidden ones left out."""
-    rows = [
-        ("Flag", "Environment", "TOML key", "Type", "Default", "Meaning"),
-        ("---",) * 6,
-        *(_row(option, scope) for option in options_of(cls) if not option.opt.hidden),
-    ]
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+def markdown_table(cls: type, scope: str, *, but: type | None = None) -> str:
+    """The options of a class as a Markdown table, one row each, without hidden ones and those of `but`.
+
+    Empty when none are left. The client, whose scope is empty, has no column for a file.
+    """
+    elsewhere = {option.field for option in options_of(but)} if but else set[str]()
+    shown = [option for option in options_of(cls) if not option.opt.hidden and option.field not in elsewhere]
+    if not shown:
+        return ""
+    heading = ("Flag", "Environment", "TOML key", "Type", "Default", "Meaning")
+    rows = [heading, ("---",) * len(heading), *(_row(option, scope) for option in shown)]
+    columns = [column for column in range(len(heading)) if scope or heading[column] != "TOML key"]
+    return "".join(f"| {' | '.join(row[column] for column in columns)} |\n" for row in rows)
 
 
 def _row(option: Option, scope: str) -> tuple[str, ...]:
@@ -35,7 +40,7 @@ def _row(option: Option, scope: str) -> tuple[str, ...]:
     cells = (
         ", ".join(f"`{flag}`" for flag in option.flags),
         f"`{option.env(scope)}`" if elsewhere else "",
-        f"`{option.key}`" if elsewhere and scope else "",
+        f"`{option.key}`" if elsewhere else "",
         _type_text(option),
         f"`{default}`" if default else "required" if option.default is REQUIRED else "",
         option.opt.doc + (" (applies on reload)" if option.opt.reloadable else ""),

@@ -1,4 +1,7 @@
-from berth.config import options_of
+from dataclasses import dataclass
+from typing import Annotated
+
+from berth.config import Opt, options_of
 from berth.config.render import help_line, markdown_table
 from tests.config.declared import Everything, Needy
 
@@ -35,4 +38,14 @@ def test_the_table_of_the_manual():
 
 def test_the_client_has_no_file():
     [row] = [row for row in markdown_table(Needy, "").splitlines() if "--cert" in row]
-    assert row == "| `--cert` | `BERTH_CERT` |  | path | required | The certificate |"
+    assert row == "| `--cert` | `BERTH_CERT` | path | required | The certificate |"
+
+
+def test_a_table_may_leave_out_what_another_one_shows():
+    @dataclass(frozen=True, kw_only=True)
+    class Needier(Needy):
+        count: Annotated[int, Opt("How many")] = 1
+
+    rows = markdown_table(Needier, "", but=Needy).splitlines()
+    assert rows[2:] == ["| `--count` | `BERTH_COUNT` | int | `1` | How many |"]
+    assert markdown_table(Needy, "", but=Needy) == ""
