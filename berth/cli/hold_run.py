@@ -87,19 +87,26 @@ class Run:
             return await child.wait()
         except trio.Cancelled:
             with trio.CancelScope(shield=True):
-                _write(state)
-                await child.stop(grace_seconds=self._grace_left_seconds())
+                self._bring_up_to_date(child, state)
+                await child.stop(grace_seconds=self._grace_seconds)  # or less: the guard keeps the limit
             raise
 
     async def _follow(self, held: Held, child: Child, state: StateFile) -> None:
         """Keep the command's limit and its file in step with what is heard of one lease."""
         while True:
             news = held.news
-            until_us = self._until_us()
-            if until_us is not None:
-                child.run_until(until_us)
-            _write(state)
+            self._bring_up_to_date(child, state)
             await news.wait()
+
+    def _bring_up_to_date(self, child: Child, state: StateFile) -> None:
+        until_us = self._until_us()
+        if until_us is not None:
+            child.run_until(until_us)
+        try:
+            state.write()
+        except OSError as fault:
+            # The old state stands, with an earlier end: a reader stops too soon, never too late.
+            say(f"{state.path} cannot be written: {fault.strerror}")
 
     async def _kill_after_grace(self, child: Child) -> None:
         await self._told_to_end.wait()
@@ -108,17 +115,10 @@ class Run:
 
     def _until_us(self) -> int | None:
         """When the guard is to kill everything, on the boot clock; None when only the server ends a lease."""
-        left_seconds = self._left_seconds()
-        return None if left_seconds is None else self._clock.boot_us() + int(left_seconds * MICROSECONDS)
-
-    def _grace_left_seconds(self) -> float:
-        left_seconds = self._left_seconds()
-        return self._grace_seconds if left_seconds is None else min(self._grace_seconds, left_seconds)
-
-    def _left_seconds(self) -> float | None:
-        """Until the killing must begin, of the lease that ends first."""
         ends = [one.over_in() for one in self._held if one.holding.deadline]
-        return max(0.0, min(ends) - self._kill_seconds) if ends else None
+        if not ends:
+            return None
+        return self._clock.boot_us() + int((min(ends) - self._kill_seconds) * MICROSECONDS)
 
 
 @asynccontextmanager
@@ -143,11 +143,3 @@ def say(text: str) -> None:
         talk(f"berth: {printable(text)}")
     except OSError:
         pass
-
-
-def _write(state: StateFile) -> None:
-    try:
-        state.write()
-    except OSError as fault:
-        # The old state stands, with an earlier end: a reader stops too soon, never too late.
-        say(f"{state.path} cannot be written: {fault.strerror}")

@@ -176,7 +176,17 @@ async def test_after_a_loss_it_runs_again_if_asked_to(stage: Stage) -> None:
         holder.signal(signal.SIGTERM)
         assert await holder.code() == 40
 
-    await together(refused, cut_off)
+    async def not_after_a_signal() -> None:
+        lease = stage.lease("again-signalled")
+        async with open_proxy(stage.server.address) as proxy:
+            holder = await lease.hold("--restart", "--grace", "60s", via=proxy.url, mode="deaf")
+            await lease.active(1)
+            holder.signal(signal.SIGTERM)
+            proxy.refuse()
+            assert await holder.code() == 4
+        lease.check(1)
+
+    await together(refused, cut_off, not_after_a_signal)
 
 
 async def test_a_shared_lease_outlives_a_cut(stage: Stage) -> None:
