@@ -78,9 +78,9 @@ class _Session:
 
     async def _hold(self, client: BerthClient) -> int:
         """Run the command under the leases, after a loss again if that was asked for."""
-        holder, give_up = None, self._give_up()
+        give_up = self._give_up()
+        holder = await self._holder(client, give_up)
         while True:
-            holder = holder or await self._holder(client, give_up)
             try:
                 return await self._once(client, holder, give_up)
             except LeaseLost as loss:
