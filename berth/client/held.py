@@ -27,7 +27,7 @@ class Deadline:
         self.holding = holding
         self.news = trio.Event()
         """Set when something was heard from the server; then there is a new one."""
-        self._now = now
+        self.now = now
 
     @property
     def loss(self) -> Loss | None:
@@ -37,18 +37,18 @@ class Deadline:
     @property
     def lost(self) -> Loss | None:
         """Why the work must stop, by the clocks as they are now; None while it need not."""
-        holding = checked(self.holding, self._now())
+        holding = checked(self.holding, self.now())
         if holding.loss is not None:
             self.holding = holding
         return holding.loss
 
     def remaining(self) -> float:
         """Seconds until the work must begin to stop if nothing is heard from the server; at least 0."""
-        return max(0.0, remaining_us(self.holding, self._now()) / MICROSECONDS)
+        return max(0.0, remaining_us(self.holding, self.now()) / MICROSECONDS)
 
     def over_in(self) -> float:
         """Seconds until nothing of the work may be left, if nothing is heard from the server; at least 0."""
-        return max(0.0, kill_in_us(self.holding, self._now()) / MICROSECONDS)
+        return max(0.0, kill_in_us(self.holding, self.now()) / MICROSECONDS)
 
     def check(self) -> None:
         """Return if the work may act now. To be called before each effect. Raises LeaseLost."""

@@ -20,12 +20,15 @@ from typing import Protocol
 import trio
 from msgspec import UNSET, Struct
 
-from berth.client.errors import BerthError, Conflict, LeaseNotAcquired, OutcomeUnknown, Unreachable
+from berth.client.errors import ApiError, BerthError, Conflict, LeaseNotAcquired, OutcomeUnknown, Unreachable
 from berth.client.held import Held, reader_of
 from berth.client.keeper import RETRY_SECONDS, kept, soon
 from berth.core.holding import Holding, Reading, stop_budget_us
 from berth.runtime.clock import MICROSECONDS, Clock, SystemClock
 from berth.wire.shapes import AcquireReply, Semantics
+
+LAST_WORD_SECONDS = 1.0
+"""How long a cancelled acquire waits for its reply."""
 
 
 class Leases(Protocol):
@@ -106,7 +109,7 @@ async def hold(
     rng = rng or Random()
     now = reader_of(clock or SystemClock())
     held = await _acquired(leases, terms, wait_seconds, now, rng)
-    async with kept(held, _Tenure(leases, terms, held.token, now), rng=rng, on_danger=on_danger):
+    async with kept(held, _Tenure(leases, terms, held.token), rng=rng, on_danger=on_danger):
         yield held
 
 
@@ -134,10 +137,12 @@ async def _acquired(
     while True:
         sent = now()
         try:
-            reply = await _ask(leases, terms)
+            reply = await _asked(leases, terms)
             text = f"held by {reply.holder}" if reply.holder else f"not free yet ({reply.reason})"
             pause_seconds = _pause_seconds(reply)
-        except (Unreachable, OutcomeUnknown) as fault:
+        except (Unreachable, OutcomeUnknown, ApiError) as fault:
+            if isinstance(fault, ApiError) and fault.retry_after_seconds is None:
+                raise
             reply, text, pause_seconds = None, str(fault), RETRY_SECONDS
         if reply is not None and reply.acquired:
             held = _held(terms, reply.fencing_token, sent, now)
@@ -148,6 +153,40 @@ async def _acquired(
         if trio.current_time() >= give_up:
             raise LeaseNotAcquired(f"{terms.namespace}/{terms.name}: {text}", reply)
         await trio.sleep(min(soon(pause_seconds, rng), max(0.0, give_up - trio.current_time())))
+
+
+async def _asked(leases: Leases, terms: Terms) -> AcquireReply:
+    """One acquire. Cancelled under way, it waits a little for the reply and gives a grant back: nobody else
+    could, for nobody else has the token."""
+    reply: AcquireReply | None = None
+    fault: BerthError | None = None
+    patience = trio.CancelScope(shield=True)
+
+    async def hurry() -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            patience.deadline = trio.current_time() + LAST_WORD_SECONDS
+
+    through = False
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(hurry)
+            with patience:
+                try:
+                    reply = await _ask(leases, terms)
+                except BerthError as raised:
+                    fault = raised
+            nursery.cancel_scope.cancel()
+        through = True
+    finally:
+        if not through and reply is not None and reply.acquired:
+            with trio.move_on_after(LAST_WORD_SECONDS, shield=True):
+                await _Tenure(leases, terms, reply.fencing_token).give_up()
+    if fault is not None:
+        raise fault
+    assert reply is not None
+    return reply
 
 
 async def _ask(leases: Leases, terms: Terms) -> AcquireReply:
@@ -177,9 +216,8 @@ def _pause_seconds(reply: AcquireReply) -> float:
 class _Tenure:
     """The pulse of one tenure."""
 
-    def __init__(self, leases: Leases, terms: Terms, token: int, now: Callable[[], Reading]) -> None:
+    def __init__(self, leases: Leases, terms: Terms, token: int) -> None:
         self.heartbeat_seconds = terms.ttl_seconds / 3
-        self.now = now
         self._leases = leases
         self._terms = terms
         self._token = token

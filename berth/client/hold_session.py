@@ -108,7 +108,7 @@ async def hold_session(
     )
     holding = Holding(0, ttl_seconds * MICROSECONDS, budget_us(ttl_seconds, stop_budget_seconds), sent)
     held = HeldSession(sessions, opened, holding, now)
-    pulse = _SessionPulse(sessions, opened.id, ttl_seconds / 3, now)
+    pulse = _SessionPulse(sessions, opened.id, ttl_seconds / 3)
     async with kept(held, pulse, rng=rng or Random(), on_danger=on_danger):
         yield held
 
@@ -116,11 +116,8 @@ async def hold_session(
 class _SessionPulse:
     """The pulse of one session."""
 
-    def __init__(
-        self, sessions: Sessions, session: str, heartbeat_seconds: float, now: Callable[[], Reading]
-    ) -> None:
+    def __init__(self, sessions: Sessions, session: str, heartbeat_seconds: float) -> None:
         self.heartbeat_seconds = heartbeat_seconds
-        self.now = now
         self._sessions = sessions
         self._session = session
 

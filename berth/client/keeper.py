@@ -30,8 +30,6 @@ class Pulse(Protocol):
 
     heartbeat_seconds: float
 
-    def now(self) -> Reading: ...
-
     async def renew(self) -> bool | None:
         """Whether the server renewed, or says that it is over; None when that is not known."""
         ...
@@ -51,20 +49,22 @@ async def kept(
     """
     failure: Exception | None = None
     work = trio.CancelScope()
-    async with open_service_nursery() as nursery:
-        nursery.start_soon(_keep_alive, held, pulse, rng)
-        nursery.start_soon(_watch, held, pulse, work, on_danger)
-        try:
-            with work:
-                yield
-        except Exception as raised:  # noqa: BLE001 - raised again below, out of the nursery's group
-            failure = raised
-        finally:
-            # The work has stopped: now, and not before, somebody else may have it.
-            nursery.cancel_scope.cancel()
-            if held.loss != "refused":
-                with trio.move_on_after(GIVE_UP_SECONDS, shield=True):
-                    await pulse.give_up()
+    try:
+        async with open_service_nursery() as nursery:
+            nursery.start_soon(_keep_alive, held, pulse, rng)
+            nursery.start_soon(_watch, held, pulse, work, on_danger)
+            try:
+                with work:
+                    yield
+            except Exception as raised:  # noqa: BLE001 - raised again below, out of the nursery's group
+                failure = raised
+            finally:
+                nursery.cancel_scope.cancel()
+    finally:
+        # The work has stopped: now, and not before, somebody else may have it.
+        if held.loss != "refused":
+            with trio.move_on_after(GIVE_UP_SECONDS, shield=True):
+                await pulse.give_up()
     if failure is not None:
         raise failure
     if held.loss is not None:
@@ -76,14 +76,14 @@ async def _keep_alive(held: Deadline, pulse: Pulse, rng: Random) -> None:
     pause_seconds = pulse.heartbeat_seconds
     while held.loss != "refused":
         await trio.sleep(pause_seconds)
-        sent = pulse.now()
+        sent = held.now()
         alive: bool | None = None
         with trio.move_on_after(pulse.heartbeat_seconds):
             alive = await pulse.renew()
         if alive is None:
             pause_seconds = soon(min(RETRY_SECONDS, pulse.heartbeat_seconds / 4), rng)
         elif alive:
-            held.heard(renewed(held.holding, sent, pulse.now()))
+            held.heard(renewed(held.holding, sent, held.now()))
             pause_seconds = pulse.heartbeat_seconds
         else:
             held.heard(refused(held.holding))
@@ -100,7 +100,8 @@ async def _watch(
             warned_of = held.holding.sent
             if on_danger is not None:
                 on_danger(remaining_seconds)
-        with trio.move_on_after(min(LOOK_SECONDS, max(remaining_seconds, 0.001))):
+        # With nothing left and nothing lost there is no deadline, and no hurry.
+        with trio.move_on_after(min(LOOK_SECONDS, remaining_seconds or LOOK_SECONDS)):
             await held.news.wait()
     work.cancel()
 

@@ -265,6 +265,42 @@ async def test_a_server_that_cannot_be_reached_is_asked_again_and_a_wrong_key_is
                 raise AssertionError
 
 
+@pytest.mark.parametrize("seconds", [0.3, 0.5])
+async def test_who_gives_up_while_it_asks_gives_back_what_is_granted(
+    seconds: float, autojump_clock: Mocked
+) -> None:
+    async with serving() as service:
+        leases = DirectLeases(service, lambda _: Weather(there_seconds=0.4, back_seconds=0.4))
+        start = trio.current_time()
+        with trio.move_on_after(seconds):
+            async with holding(leases):
+                raise AssertionError
+        assert await holder_of(service) is None
+        assert [what for _, what in leases.log] == ["acquire", "release"]
+        leases.weather = lambda _: Weather(there_seconds=60)
+        with trio.move_on_after(seconds):
+            async with holding(leases):
+                raise AssertionError
+        assert trio.current_time() - start < 4, "a silent server is not waited for"
+
+
+async def test_who_is_cancelled_just_when_it_is_granted_holds_nothing(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        with trio.CancelScope() as scope:
+            leases = DirectLeases(service)
+            grant = leases.acquire
+
+            async def acquire_and_cancel(*where: Any, **terms: Any) -> Any:
+                reply = await grant(*where, **terms)
+                scope.cancel()
+                return reply
+
+            leases.acquire = acquire_and_cancel
+            async with holding(leases):
+                await trio.sleep_forever()
+        assert await holder_of(service) is None
+
+
 async def test_a_grant_that_comes_too_late_is_renewed_before_the_work_starts(autojump_clock: Mocked) -> None:
     async with serving() as service:
         slow_once = iter([Weather(back_seconds=9.5)])

@@ -68,12 +68,23 @@ class Caller:
         if self._connection is None:
             self._connection = self.connect()
         lines = (f"{name}: {value}" for name, value in fields.items())
-        self._connection.sendall(head(method, path, *lines) + data)
-        reply = read_reply(self._connection, head_only=method == "HEAD")
+        request = head(method, path, *lines) + data
+        reply = self._answer(self._connection, request, method)
+        if reply is None:  # the server has closed what was idle for long
+            self.close()
+            self._connection = self.connect()
+            reply = self._answer(self._connection, request, method)
         assert reply is not None, f"{method} {path} was not answered"
         if reply.headers["Connection"] == "close":
             self.close()
         return reply
+
+    def _answer(self, connection: ssl.SSLSocket, request: bytes, method: str) -> Reply | None:
+        try:
+            connection.sendall(request)
+            return read_reply(connection, head_only=method == "HEAD")
+        except OSError:
+            return None
 
     def get(self, path: str, **headers: str) -> Reply:
         return self.call("GET", path, headers=headers)

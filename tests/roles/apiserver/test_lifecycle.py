@@ -22,6 +22,14 @@ BODY = b'{"holder":"h","ttlSeconds":9}'
 DRAIN_SECONDS = 10
 
 
+def accepts(server: Apiserver) -> bool:
+    try:
+        socket.create_connection(server.address, timeout=5).close()
+    except ConnectionRefusedError:
+        return False
+    return True
+
+
 def begin(caller: Caller) -> ssl.SSLSocket:
     """A connection on which a request is in flight that lacks its body."""
     connection = caller.connect()
@@ -36,7 +44,7 @@ def begin(caller: Caller) -> ssl.SSLSocket:
 def test_what_is_in_flight_is_answered(certificates: Certificates, number: signal.Signals) -> None:
     with apiserver(certificates) as server, closing(begin(calling(server))) as connection:
         server.signal(number)
-        server.wait_for("draining")
+        until(lambda: not accepts(server))
         connection.sendall(BODY)
         reply = read_reply(connection)
         assert reply is not None
@@ -221,7 +229,7 @@ def test_all_that_is_wrong_with_the_flags_is_told_at_once(tmp_path: Path) -> Non
     for flag in (
         "--tls-cert-file",
         "--sql-driver",
-        "--sql-dsn, --sql-dsn-file",
+        "--sql-dsn and --sql-dsn-file",
         "--mem-quarantine",
         "--api-keys-file",
         "--min-ttl, --max-ttl",
