@@ -29,14 +29,14 @@ def main() -> int:
 
 def checks(pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:
     """Name and command of every check; with arguments for pytest, pytest alone."""
-    pytest = ("pytest", ["pytest", *pytest_arguments])
     if pytest_arguments:
-        return [pytest]
+        return [("pytest", ["pytest", *pytest_arguments])]
     return [
         ("lint", ["ruff", "check"]),
         ("format", ["ruff", "format", "--check"]),
         ("types", ["pyright"]),
-        pytest,
+        # A file's tests share servers, so a file stays on one of the two workers.
+        ("pytest", ["pytest", "--numprocesses", "2", "--dist", "loadfile"]),
     ]
 
 
