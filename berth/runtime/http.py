@@ -63,7 +63,7 @@ class HttpClient:
 
     def __init__(self, *, user_agent: str, ca_file: Path | None = None) -> None:
         self._client = httpx.AsyncClient(
-            verify=_trust(ca_file),
+            verify=trusting(ca_file),
             limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_SECONDS),
             headers={"user-agent": user_agent, "accept-encoding": "identity"},
             trust_env=False,
@@ -137,7 +137,8 @@ class HttpClient:
         return Reply(response.status_code, dict(response.headers), bytes(body))
 
 
-def _trust(ca_file: Path | None) -> ssl.SSLContext:
+def trusting(ca_file: Path | None) -> ssl.SSLContext:
+    """What a client trusts: the system's authorities, and those in `ca_file`. Raises CaFileInvalid."""
     context = ssl.create_default_context()
     if ca_file is None:
         return context

@@ -12,6 +12,7 @@ from typing import Literal
 
 import trio
 
+from berth.runtime.http import trusting
 from berth.runtime.tls import PeerCertificate, peer_certificate
 
 STEP_SECONDS = 5.0
@@ -63,11 +64,8 @@ async def handshake(host: str, port: int, *, ca_file: Path | None) -> Handshake:
 
     Raises Unreached when no TLS server answers.
     """
-    context = ssl.create_default_context()
-    if ca_file is not None:
-        context.load_verify_locations(ca_file)
     try:
-        return await _shake(host, port, context)
+        return await _shake(host, port, trusting(ca_file))
     except ssl.SSLCertVerificationError as refusal:
         blind = ssl.create_default_context()
         blind.check_hostname = False

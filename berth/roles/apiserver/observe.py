@@ -8,7 +8,7 @@ tenant. Log lines carry no key and no body.
 import re
 import secrets
 from collections.abc import Callable
-from typing import Any
+from typing import Any, get_args
 
 from msgspec import Struct
 
@@ -29,16 +29,7 @@ _REQUEST_ID = re.compile(rb"[A-Za-z0-9_-]{1,64}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-([0-9a-f]{32})-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?")
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "CONNECT", "OPTIONS", "TRACE"})
 _QUIET = frozenset({HEALTHZ.route, LIVEZ.route})
-_LABELS: tuple[Label, ...] = (
-    "acquired",
-    "held-by-other",
-    "renewed",
-    "released",
-    "conflict",
-    "unauthorized",
-    "invalid-key",
-    "error",
-)
+_LABELS = tuple(label for label in get_args(Label) if label)
 LABEL_OF: dict[str, Label] = {
     "Acquired": "acquired",
     "NotAcquired": "held-by-other",
