@@ -29,7 +29,8 @@ def examples(page: str, language: str) -> list[str]:
 
 SNIPPETS = [example for example in examples("client.md", "python") if "trio.run(" not in example]
 PROGRAMS = [example for example in examples("client.md", "python") if "trio.run(" in example]
-PROGRAMS += examples("holding.md", "python")
+PROGRAMS += [example for example in examples("holding.md", "python") if "hold_session" not in example]
+[SESSION_PROGRAM] = (example for example in examples("holding.md", "python") if "hold_session" in example)
 COMMANDS = examples("holding.md", "sh")
 KEY = "an-api-key-of-the-tests"
 
@@ -91,6 +92,12 @@ async def test_the_program_does_its_work_and_releases(surroundings: dict[str, st
     for token in (1, 2):
         told = await run_program(program, surroundings)
         assert told == [f"page {page}, written with token {token}" for page in (1, 2, 3)]
+
+
+async def test_the_program_under_a_session_does_its_work_and_ends_it(surroundings: dict[str, str]) -> None:
+    for token in (1, 2):
+        told = await run_program(SESSION_PROGRAM, surroundings)
+        assert told == [f"works on shard-{shard} with token {token}" for shard in (1, 2, 3)]
 
 
 async def test_the_commands_run(surroundings: dict[str, str]) -> None:
