@@ -37,8 +37,8 @@ def hold_blocking(
     """Hold the lease while the block runs; `terms` are those of `hold`.
 
     `client` is not open yet, and is used up. `on_lost` is called once, in another thread, when the lease is
-    lost while the block runs. Raises what `hold` raises; LeaseLost comes at the end of the block, unless it
-    raised something itself.
+    lost while the block runs. Raises what `hold` raises, and what a callback raised; these and LeaseLost come
+    at the end of the block, unless it raised something itself.
     """
     keeper = _Keeper(partial(hold, client, namespace, name, holder=holder, **terms), client, on_lost)
     held = keeper.begin()
@@ -46,6 +46,7 @@ def hold_blocking(
         yield held
     finally:
         keeper.end()
+    keeper.raise_fault()
     if held.loss is not None:
         raise LeaseLost(held.what, held.loss)
 
@@ -60,6 +61,7 @@ class _Keeper:
         self._client = client
         self._on_lost = on_lost
         self._held: Future[Held] = Future()
+        self._fault: BaseException | None = None
         self._loop: Future[tuple[trio.lowlevel.TrioToken, trio.CancelScope, trio.Event]] = Future()
         self._thread = Thread(target=trio.run, args=(self._run,), name="berth-hold", daemon=True)
 
@@ -75,6 +77,11 @@ class _Keeper:
     def end(self) -> None:
         self._tell(lambda _, over: over.set())
         self._thread.join(END_SECONDS)
+
+    def raise_fault(self) -> None:
+        """Raise what went wrong in the thread while the block ran, such as in a callback."""
+        if self._fault is not None:
+            raise self._fault
 
     def _tell(self, what: Callable[[trio.CancelScope, trio.Event], None]) -> None:
         token, scope, over = self._loop.result()
@@ -93,10 +100,11 @@ class _Keeper:
                     await self._until(over, held)
             except LeaseLost:
                 pass  # `held` tells it, in the caller's thread
-            except BaseException as fault:
+            except Exception as fault:  # noqa: BLE001 - raised in the caller's thread
                 if self._held.done():
-                    raise
-                self._held.set_exception(fault)
+                    self._fault = fault
+                else:
+                    self._held.set_exception(fault)
 
     async def _until(self, over: trio.Event, held: Held) -> None:
         """Wait for the end of the block, also when the lease is lost before: it must not be given up yet."""
@@ -104,6 +112,8 @@ class _Keeper:
             await over.wait()
         finally:
             with trio.CancelScope(shield=True):
-                if not over.is_set() and self._on_lost is not None:
-                    self._on_lost(held)
-                await over.wait()
+                try:
+                    if not over.is_set() and held.loss is not None and self._on_lost is not None:
+                        self._on_lost(held)
+                finally:
+                    await over.wait()

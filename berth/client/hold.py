@@ -23,9 +23,12 @@ from msgspec import UNSET, Struct
 from berth.client.errors import ApiError, BerthError, Conflict, LeaseNotAcquired, OutcomeUnknown, Unreachable
 from berth.client.held import Held, reader_of
 from berth.client.keeper import RETRY_SECONDS, kept, soon
-from berth.core.holding import Holding, Reading, stop_budget_us
+from berth.core.holding import Holding, Reading, lifetime_us, stop_budget_us
 from berth.runtime.clock import MICROSECONDS, Clock, SystemClock
 from berth.wire.shapes import AcquireReply, Semantics
+
+TRY_SECONDS = 2.0
+"""How long the one try is given that is made also by who does not want to wait."""
 
 LAST_WORD_SECONDS = 1.0
 """How long a cancelled acquire waits for its reply."""
@@ -59,10 +62,18 @@ def new_instance() -> str:
 
 
 def budget_us(ttl_seconds: int, stop_budget_seconds: float | None) -> int:
-    """The time kept for stopping: what was asked for, else 5 s, or a quarter of a short ttl."""
+    """The time kept for stopping: what was asked for, else 5 s, or a quarter of a short ttl.
+
+    Raises ValueError for one that leaves no time to work, or more than there is.
+    """
     if stop_budget_seconds is None:
         return stop_budget_us(ttl_seconds * MICROSECONDS)
-    return round(stop_budget_seconds * MICROSECONDS)
+    asked_us = round(stop_budget_seconds * MICROSECONDS)
+    if not 0 <= asked_us < lifetime_us(ttl_seconds * MICROSECONDS):
+        raise ValueError(
+            f"stop_budget_seconds must be from 0 to less than the ttl, got {stop_budget_seconds}"
+        )
+    return asked_us
 
 
 @asynccontextmanager
@@ -136,20 +147,23 @@ async def _acquired(
     give_up = trio.current_time() + wait_seconds
     while True:
         sent = now()
+        reply, text, pause_seconds = None, "the server did not answer in time", RETRY_SECONDS
         try:
-            reply = await _asked(leases, terms)
-            text = f"held by {reply.holder}" if reply.holder else f"not free yet ({reply.reason})"
-            pause_seconds = _pause_seconds(reply)
+            with trio.move_on_after(max(TRY_SECONDS, give_up - trio.current_time())):
+                reply = await _asked(leases, terms)
         except (Unreachable, OutcomeUnknown, ApiError) as fault:
             if isinstance(fault, ApiError) and fault.retry_after_seconds is None:
                 raise
-            reply, text, pause_seconds = None, str(fault), RETRY_SECONDS
+            text = str(fault)
+        if reply is not None:
+            text = f"held by {reply.holder}" if reply.holder else f"not free yet ({reply.reason})"
+            pause_seconds = _pause_seconds(reply)
         if reply is not None and reply.acquired:
             held = _held(terms, reply.fencing_token, sent, now)
             if held.lost is None:
                 return held
             # The reply took so long that nothing is left: ask again, as the live holder.
-            text, pause_seconds = "the server answers too slowly for the ttl", 0.0
+            text, pause_seconds = "the server answers too slowly for the ttl", 0.1
         if trio.current_time() >= give_up:
             raise LeaseNotAcquired(f"{terms.namespace}/{terms.name}: {text}", reply)
         await trio.sleep(min(soon(pause_seconds, rng), max(0.0, give_up - trio.current_time())))

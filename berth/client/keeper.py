@@ -45,19 +45,30 @@ async def kept(
 ) -> AsyncGenerator[None]:
     """Keep `held` alive while the body runs, cancel the body when it is lost, then give it up.
 
-    Raises LeaseLost once the body has stopped, if it was lost; what the body raised counts before that.
+    Raises LeaseLost once the body has stopped, if it was lost; what the body raised counts before that, and
+    so does what `on_danger` raised, which cancels the body too.
     """
-    failure: Exception | None = None
+    failure: BaseException | None = None
     work = trio.CancelScope()
+
+    def warn(remaining_seconds: float) -> None:
+        nonlocal failure
+        try:
+            if on_danger is not None:
+                on_danger(remaining_seconds)
+        except Exception as raised:  # noqa: BLE001 - raised again below, once the work has stopped
+            failure = raised
+            work.cancel()
+
     try:
         async with open_service_nursery() as nursery:
             nursery.start_soon(_keep_alive, held, pulse, rng)
-            nursery.start_soon(_watch, held, pulse, work, on_danger)
+            nursery.start_soon(_watch, held, pulse, work, warn)
             try:
                 with work:
                     yield
-            except Exception as raised:  # noqa: BLE001 - raised again below, out of the nursery's group
-                failure = raised
+            except (Exception, SystemExit, KeyboardInterrupt) as raised:  # noqa: BLE001 - raised again below
+                failure = failure or raised
             finally:
                 nursery.cancel_scope.cancel()
     finally:
@@ -89,17 +100,14 @@ async def _keep_alive(held: Deadline, pulse: Pulse, rng: Random) -> None:
             held.heard(refused(held.holding))
 
 
-async def _watch(
-    held: Deadline, pulse: Pulse, work: trio.CancelScope, on_danger: Callable[[float], None] | None
-) -> None:
+async def _watch(held: Deadline, pulse: Pulse, work: trio.CancelScope, warn: Callable[[float], None]) -> None:
     """Cancel the work when it is lost, and warn before, once for each renewal that is missed."""
     warned_of: Reading | None = None
     while held.lost is None:
         remaining_seconds = held.remaining()
         if remaining_seconds < pulse.heartbeat_seconds and warned_of != held.holding.sent:
             warned_of = held.holding.sent
-            if on_danger is not None:
-                on_danger(remaining_seconds)
+            warn(remaining_seconds)
         # With nothing left and nothing lost there is no deadline, and no hurry.
         with trio.move_on_after(min(LOOK_SECONDS, remaining_seconds or LOOK_SECONDS)):
             await held.news.wait()

@@ -15,6 +15,7 @@ from prometheus_client import (
     Histogram,
     PlatformCollector,
     ProcessCollector,
+    disable_created_metrics,
     generate_latest,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
@@ -26,6 +27,7 @@ class Metrics:
     """Makes instruments and renders them. A name can be made once; a second time is a ValueError."""
 
     def __init__(self, *, version: str, commit: str, python: str) -> None:
+        disable_created_metrics()  # a series more for each, which no dashboard reads
         self._registry = CollectorRegistry()
         ProcessCollector(registry=self._registry)
         PlatformCollector(registry=self._registry)

@@ -14,6 +14,8 @@ from berth.runtime.clock import Clock
 # Trio's clock stands still in suspend and the boot clock does not: look again at least this often.
 LOOK_AGAIN_SECONDS = 60.0
 
+SLACK = 1000
+
 
 class Timers:
     def __init__(self, clock: Clock) -> None:
@@ -33,6 +35,10 @@ class Timers:
 
     def drop(self, key: Key) -> None:
         self._due_us.pop(key, None)
+        if len(self._heap) > SLACK + 2 * len(self._due_us):
+            # What was dropped and set again over and over has left places in the heap that mean nothing.
+            self._heap = [(due_us, key) for key, due_us in self._due_us.items()]
+            heapq.heapify(self._heap)
 
     def __len__(self) -> int:
         return len(self._due_us)

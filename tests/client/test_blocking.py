@@ -1,5 +1,6 @@
 """Holding from a program without Trio, against a real server."""
 
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -7,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from berth.client import BerthClient, LeaseLost, LeaseNotAcquired, hold_blocking
+from berth.client import BerthClient, Held, LeaseLost, LeaseNotAcquired, hold_blocking
 from tests.support.apiserver import Apiserver, Certificates, apiserver, until
 
 TTL = 2
@@ -81,4 +82,25 @@ def test_what_the_block_raises_comes_out_as_it_is(server: Apiserver) -> None:
 def test_what_cannot_be_held_is_told_before_the_block(server: Apiserver) -> None:
     with pytest.raises(Exception, match="holder"), hold_blocking(client(server), "n", "c", holder="\n"):
         raise AssertionError
+    assert threads() == []
+
+
+def test_a_callback_that_fails_does_not_open_the_lease_before_the_block_has_ended(tmp_path: Path) -> None:
+    called: list[str] = []
+
+    def on_lost(held: Held) -> None:
+        called.append(held.name)
+        raise RuntimeError("mine")
+
+    with apiserver(Certificates(tmp_path), "--store-backend", "mem") as own:
+        with (
+            pytest.raises(RuntimeError, match="mine"),
+            hold_blocking(client(own), "n", "a", holder="x", ttl_seconds=TTL, on_lost=on_lost),
+        ):
+            own.signal(signal.SIGSTOP)
+            until(lambda: bool(called))
+            own.signal(signal.SIGCONT)
+            # Its tenure is not over yet by the server's clock, or it has expired; it was not given back.
+            assert "released" not in [line.get("outcome") for line in own.logged("api request")]
+        own.stop()
     assert threads() == []

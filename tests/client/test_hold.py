@@ -328,6 +328,44 @@ async def test_danger_is_told_once_until_a_renewal_goes_through(autojump_clock: 
         assert all(0 < seconds < 4 for _, seconds in told)
 
 
+async def test_what_a_callback_raises_stops_the_work_and_comes_out_as_it_is(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        stopped = False
+
+        def on_danger(_: float) -> None:
+            raise RuntimeError("mine")
+
+        with pytest.raises(RuntimeError, match="mine"):
+            async with holding(DirectLeases(service, cut_off_after(1, lost_there=True)), on_danger=on_danger):
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    stopped = True
+        assert stopped
+        with pytest.raises(SystemExit):
+            async with holding(DirectLeases(service), "b", wait_seconds=60):
+                raise SystemExit(3)
+
+
+@pytest.mark.parametrize("budget", [-1, TTL, TTL + 1])
+async def test_a_stop_budget_leaves_time_to_work_and_none_beyond_the_end(
+    budget: float, autojump_clock: Mocked
+) -> None:
+    async with serving() as service:
+        with pytest.raises(ValueError, match="stop_budget_seconds"):
+            async with holding(DirectLeases(service), stop_budget_seconds=budget):
+                raise AssertionError
+
+
+async def test_a_silent_server_is_not_waited_for_longer_than_asked(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        start = trio.current_time()
+        with pytest.raises(LeaseNotAcquired, match="did not answer"):
+            async with holding(DirectLeases(service, lambda _: Weather(there_seconds=600)), wait_seconds=0):
+                raise AssertionError
+        assert trio.current_time() - start <= 3
+
+
 async def test_shared_work_goes_on_while_nothing_is_heard_and_ends_when_refused(
     autojump_clock: Mocked,
 ) -> None:

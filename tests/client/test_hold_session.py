@@ -72,6 +72,29 @@ async def test_a_session_that_was_ended_elsewhere_cancels_the_work(autojump_cloc
         assert lost.value.loss == "refused"
 
 
+async def test_nothing_is_taken_under_a_session_that_is_lost(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        clock = NodeClock()
+        leases = DirectLeases(service)
+        with pytest.raises(LeaseLost):
+            async with holding(leases, clock=clock) as held:
+                clock.suspended_us += 60 * 1_000_000
+                await held.acquire(*KEYS[0])
+        assert "acquire" not in [what for _, what in leases.log]
+        with pytest.raises(LeaseLost):
+            async with holding(leases, clock=clock) as held:
+                leases.weather = lambda what: Weather(back_seconds=0.2 if what == "acquire" else 0)
+
+                async def ask() -> None:
+                    with pytest.raises(LeaseLost):
+                        await held.acquire(*KEYS[1])
+
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(ask)
+                    await trio.sleep(0.1)
+                    clock.suspended_us += 60 * 1_000_000
+
+
 async def test_who_takes_over_after_the_expiry_gets_the_next_token(autojump_clock: Mocked) -> None:
     async with serving() as service:
         leases = DirectLeases(service, cut_off_after(1, lost_there=True))

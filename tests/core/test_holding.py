@@ -23,6 +23,7 @@ SENT = Reading(100, 200, 300)
 HELD = Holding(token=7, ttl_us=10 * SECOND, budget_us=SECOND, sent=SENT)
 EVENTS = st.tuples(
     st.integers(0, 20 * SECOND),  # time that passes, a pause or a suspend included
+    st.integers(0, 20 * SECOND),  # of which in suspend: the raw clock stands still
     st.integers(-100 * SECOND, 100 * SECOND),  # a step of the wall clock
     st.integers(0, 5 * SECOND),  # how long a request is under way
     st.sampled_from(["granted", "unknown", "refused"]),
@@ -112,12 +113,12 @@ def test_whatever_comes_a_holder_never_acts_beyond_a_server_that_counts_slowly(e
     holding = Holding(1, ttl_us, stop_budget_us(ttl_us), SENT)
     real_us, arrived_us = 0, 0
     clock = SENT
-    for passed_us, step_us, delay_us, reply in events:
+    for passed_us, suspended_us, step_us, delay_us, reply in events:
         # Boot and raw clocks run 0.1 % slow in the worst case; the wall clock may be set either way.
         real_us += passed_us
         clock = Reading(
             clock.boot_us + passed_us * 999 // 1000,
-            clock.raw_us + passed_us * 999 // 1000,
+            clock.raw_us + max(0, passed_us - suspended_us) * 999 // 1000,
             clock.wall_us + passed_us + step_us,
         )
         expired = (real_us - arrived_us) * 1001 // 1000 > ttl_us

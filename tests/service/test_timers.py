@@ -4,7 +4,7 @@ import trio
 import trio.testing
 
 from berth.core.names import Key
-from berth.service.timers import Timers
+from berth.service.timers import SLACK, Timers
 from tests.support.clocks import TrioClock
 
 SECOND_US = 1_000_000
@@ -77,6 +77,18 @@ async def test_what_is_dropped_never_comes(autojump_clock: trio.testing.MockCloc
     with trio.move_on_after(1000) as scope:
         await timers.next_due(10)
     assert scope.cancelled_caught
+
+
+async def test_a_key_that_comes_and_goes_leaves_no_more_behind(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    timers = Timers(TrioClock())
+    timers.set(key(2), in_seconds(7))
+    for _ in range(10_000):
+        timers.set(key(1), in_seconds(86_400))
+        timers.drop(key(1))
+    assert len(timers._heap) < 2 * SLACK
+    assert await timers.next_due(10) == [key(2)]
 
 
 async def test_no_more_than_the_limit_comes_at_once(autojump_clock: trio.testing.MockClock) -> None:

@@ -85,6 +85,8 @@ def _view(operation: Operation, handler: Handler, authenticator: Authenticator) 
 
     async def read_body() -> object:
         assert decode is not None
+        if request.headers.get("Content-Encoding", "identity") != "identity":
+            raise Failure("invalid_body", "the request body must not be encoded (Content-Encoding)")
         with trio.move_on_after(BODY_SECONDS):
             return decode(await request.body)
         raise Failure("invalid_body", f"the request body was not whole after {BODY_SECONDS:g} s")
