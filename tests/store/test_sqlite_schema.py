@@ -12,7 +12,7 @@ import trio
 from berth.runtime.clock import ManualClock
 from berth.store.api import StoreRefused
 from berth.store.sqlite import open_sqlite
-from berth.store.sqlite_schema import Migration, bring_up_to_date, known_migrations
+from berth.store.sqlite_schema import Migrate, Migration, bring_up_to_date, known_migrations
 
 KNOWN = known_migrations()
 NEXT = Migration(len(KNOWN) + 1, "next", "CREATE TABLE berth_next (id INTEGER) STRICT; -- more")
@@ -81,6 +81,40 @@ def test_a_changed_migration_is_refused(db: sqlite3.Connection, migrate: str):
     changed = [KNOWN[0]._replace(sql=KNOWN[0].sql + "\n"), *KNOWN[1:]]
     with pytest.raises(StoreRefused, match=r"\(migration 0001_leases differs\)"):
         bring_up_to_date(db, "off" if migrate == "off" else "auto", changed)
+
+
+@pytest.mark.parametrize("migrate", ["auto", "off"])
+@pytest.mark.parametrize(
+    ("statement", "altered"),
+    [
+        ("DROP TABLE berth_sessions", "berth_sessions is missing"),
+        ("ALTER TABLE berth_leases ADD COLUMN note TEXT", "berth_leases differs"),
+        ("CREATE UNIQUE INDEX one_each ON berth_sessions (holder)", "berth_sessions differs"),
+        (
+            "CREATE TRIGGER keep BEFORE UPDATE ON berth_clock BEGIN SELECT RAISE(IGNORE); END",
+            "berth_clock differs",
+        ),
+        (
+            "DROP TABLE berth_clock; ALTER TABLE berth_leases RENAME TO leases",
+            "berth_leases is missing, berth_clock is missing",
+        ),
+    ],
+)
+def test_an_altered_schema_is_refused_untouched(
+    db: sqlite3.Connection, migrate: Migrate, statement: str, altered: str
+):
+    bring_up_to_date(db, "auto", KNOWN)
+    db.executescript(statement)
+    before = tables(db)
+    with pytest.raises(StoreRefused, match=rf"altered \({altered}\): undo that, restore a backup"):
+        bring_up_to_date(db, migrate, [*KNOWN, NEXT] if migrate == "auto" else KNOWN)
+    assert tables(db) == before
+
+
+def test_what_others_keep_beside_it_does_not_matter(db: sqlite3.Connection):
+    bring_up_to_date(db, "auto", KNOWN)
+    db.executescript("CREATE TABLE _replica (id INTEGER); CREATE INDEX _ids ON _replica (id); ANALYZE")
+    bring_up_to_date(db, "off", KNOWN)
 
 
 def test_a_migration_that_fails_leaves_nothing(db: sqlite3.Connection):
