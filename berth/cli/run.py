@@ -1,6 +1,7 @@
 """Runs a role as this process: log, Trio, exit status.
 
-Promises that a fault of the role is one line that says what to do, with exit code 1. Knows no role by name.
+Promises that a fault of the role is one line that says what to do, with exit code 1, and that everything that
+is wrong with the files that its options name is told at once, with exit code 2. Knows no role by name.
 """
 
 import sys
@@ -8,9 +9,10 @@ from functools import partial
 
 import trio
 
-from berth.cli.exit_codes import Failure
+from berth.cli.exit_codes import ExitCode, Failure
 from berth.cli.lazy import import_named
 from berth.cli.roles import Role
+from berth.config import ConfigErrors
 from berth.config.common import LogOptions
 from berth.runtime.log import Logs
 from berth.runtime.supervise import run_roles
@@ -24,6 +26,8 @@ def run_role(role: Role, options: LogOptions) -> int:
     with logs.capturing_stdlib():
         try:
             return trio.run(partial(run_roles, {role.name: serve}, logger=logs.logger("berth")))
+        except ConfigErrors as fault:
+            raise Failure("\n".join(fault.problems), ExitCode.USAGE) from fault
         except Exception as fault:
             if not _is_for_people(fault):
                 logs.logger("berth").error("role failed", role=role.name, exc_info=True)

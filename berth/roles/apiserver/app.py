@@ -11,12 +11,13 @@ from random import SystemRandom
 
 import trio
 
+from berth.config import ConfigErrors
 from berth.roles.apiserver.auth import Authenticator, KeysInvalid, NoAuthentication, StaticKeys
 from berth.roles.apiserver.handlers import Handlers
 from berth.roles.apiserver.observe import Instruments, Observed
 from berth.roles.apiserver.options import ApiserverOptions
 from berth.roles.apiserver.routing import build_app, error_body
-from berth.roles.apiserver.stores import open_store
+from berth.roles.apiserver.stores import DsnFileInvalid, dsn, open_store
 from berth.runtime.asgi import AsgiApp, metrics_app
 from berth.runtime.clock import Clock, SystemClock
 from berth.runtime.health import Readiness, ReadyGate
@@ -68,25 +69,25 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
-class FilesUnusable(Exception):
-    """Files that the options name cannot be used; the text tells what is wrong with each."""
-
-
 def _from_files(options: ApiserverOptions, clock: Clock, logger: Logger) -> tuple[Authenticator, ServerTls]:
-    """What is made of the files that the options name; every fault in them is told at once."""
-    faults: list[Exception] = []
+    """What is made of the files that the options name. Every fault in them is told at once: ConfigErrors."""
+    problems: list[str] = []
     authenticator: Authenticator | None = None
     tls: ServerTls | None = None
     try:
         authenticator = _authenticator(options, logger)
     except KeysInvalid as fault:
-        faults.append(fault)
+        problems.append(f"--api-keys-file: {fault}")
     try:
         tls = _tls(options, clock, logger)
     except TlsInvalid as fault:
-        faults.append(fault)
-    if authenticator is None or tls is None:
-        raise FilesUnusable("; ".join(str(fault) for fault in faults)) from faults[0]
+        problems.append(f"--tls-cert-file, --tls-key-file: {fault}")
+    try:
+        dsn(options)
+    except DsnFileInvalid as fault:
+        problems.append(f"--sql-dsn-file: {fault}")
+    if authenticator is None or tls is None or problems:
+        raise ConfigErrors(problems)
     return authenticator, tls
 
 

@@ -7,10 +7,14 @@ from pathlib import Path
 from berth.roles.apiserver.options import ApiserverOptions
 from berth.runtime.clock import Clock, boot_id
 from berth.runtime.log import Logger
-from berth.store.api import Store, StoreRefused
+from berth.store.api import Store
 from berth.store.memory import MemoryStore
 
 DSN_MAX_BYTES = 65_536
+
+
+class DsnFileInvalid(Exception):
+    """The file cannot be used; the text says why, and holds nothing of it."""
 
 
 @asynccontextmanager
@@ -31,26 +35,26 @@ async def open_store(options: ApiserverOptions, *, clock: Clock, logger: Logger)
 
     logger.info("the sqlite store serves one process on one machine")
     async with open_sqlite(
-        _dsn(options), clock=clock, boot_id=boot_id(), migrate=options.sql_migrate or "auto"
+        dsn(options), clock=clock, boot_id=boot_id(), migrate=options.sql_migrate or "auto"
     ) as store:
         yield store
 
 
-def _dsn(options: ApiserverOptions) -> str:
+def dsn(options: ApiserverOptions) -> str:
+    """The data source of the sql store, empty for another store. Raises `DsnFileInvalid`."""
     if options.sql_dsn is not None:
         return options.sql_dsn.reveal()
-    assert options.sql_dsn_file is not None
-    return _read_dsn(options.sql_dsn_file)
+    return _read_dsn(options.sql_dsn_file) if options.sql_dsn_file is not None else ""
 
 
 def _read_dsn(file: Path) -> str:
     try:
         with file.open("rb") as opened:
-            dsn = opened.read(DSN_MAX_BYTES).decode().strip()
+            text = opened.read(DSN_MAX_BYTES).decode().strip()
     except OSError as error:
-        raise StoreRefused(f"--sql-dsn-file {file} cannot be read: {error.strerror}") from error
+        raise DsnFileInvalid(f"{file} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise StoreRefused(f"--sql-dsn-file {file} is not UTF-8 text") from error
-    if not dsn:
-        raise StoreRefused(f"--sql-dsn-file {file} is empty; write the data source into it")
-    return dsn
+        raise DsnFileInvalid(f"{file} is not UTF-8 text") from error
+    if not text:
+        raise DsnFileInvalid(f"{file} is empty; write the data source into it")
+    return text

@@ -74,8 +74,8 @@ def test_a_data_source_may_stand_in_a_file(certificates: Certificates, file: Pat
     dsn_file.write_text("\n")
     status, told = refused(*certificates.flags, *ANY_PORTS, *by_file)
     assert (status, told) == (
-        1,
-        f"error: apiserver: --sql-dsn-file {dsn_file} is empty; write the data source into it\n",
+        2,
+        f"error: --sql-dsn-file: {dsn_file} is empty; write the data source into it\n",
     )
 
 

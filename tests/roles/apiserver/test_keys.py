@@ -89,9 +89,9 @@ def starting(certificates: Certificates, file: Path) -> tuple[int, str]:
 def test_a_bad_file_is_refused_with_all_that_is_wrong(certificates: Certificates, file: Path) -> None:
     file.write_text("".join(f"{line}\n" for line in BAD_LINES))
     status, told = starting(certificates, file)
-    assert status == 1
+    assert status == 2
     (line,) = told.splitlines()
-    assert line.startswith(f"error: apiserver: api keys file {file}: line 1: {HASH_TEXT}; line 2: ")
+    assert line.startswith(f"error: --api-keys-file: api keys file {file}: line 1: {HASH_TEXT}; line 2: ")
     assert all(f"line {number}: " in line for number in range(1, len(BAD_LINES) + 1))
     assert HASH not in line
 
@@ -110,7 +110,10 @@ def test_an_unusable_file_is_refused(
 ) -> None:
     if content is not None:
         file.write_bytes(content)
-    assert starting(certificates, file) == (1, f"error: apiserver: api keys file {file} {says}\n")
+    assert starting(certificates, file) == (
+        2,
+        f"error: --api-keys-file: api keys file {file} {says}\n",
+    )
 
 
 def status_of(server: Apiserver, key: str) -> int:

@@ -184,6 +184,23 @@ def encrypted(pem: bytes) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"secret"))
 
 
+def test_all_that_is_wrong_with_the_files_is_told_at_once(tmp_path: Path) -> None:
+    flags = {
+        "--tls-cert-file": "c.pem",
+        "--tls-key-file": "k.pem",
+        "--api-keys-file": "keys",
+        "--sql-dsn-file": "dsn",
+    }
+    given = [text for flag, name in flags.items() for text in (flag, str(tmp_path / name))]
+    status, told = refused("--store-backend=sql", "--sql-driver=sqlite", *given)
+    assert status == 2
+    assert [line.partition(":")[0] for line in told.removeprefix("error: ").splitlines()] == [
+        "--api-keys-file",
+        "--tls-cert-file, --tls-key-file",
+        "--sql-dsn-file",
+    ]
+
+
 def test_certificates_that_cannot_be_served(tmp_path: Path) -> None:
     certificates = Certificates(tmp_path)
     key = certificates.key_file.read_bytes()
@@ -201,7 +218,7 @@ def test_certificates_that_cannot_be_served(tmp_path: Path) -> None:
         file.unlink() if content is None else file.write_bytes(content)
         status, told = refused(*certificates.flags, *ANY_PORTS)
         file.write_bytes(good)
-        assert status == 1
+        assert status == 2
         (line,) = told.splitlines()
         assert line.startswith(f"error: apiserver: {file}: ")
         assert says in line
