@@ -2,8 +2,9 @@
 
 Owns the connection: one call at a time, each a whole transaction on the driver's thread, with a deadline.
 After a failure the next call has a new connection. Promises durability against a crash of the process, the
-machine or its power (WAL, synchronous FULL), as far as the disk keeps what it has been told to. Does not
-promise to notice that the file was replaced by a backup: leases granted after that backup are unknown then.
+machine or its power (WAL, synchronous FULL), as far as the disk keeps what it has been told to, and refuses a
+damaged file at the start. Does not promise to notice that the file was replaced by a backup: leases granted
+after that backup are unknown then.
 """
 
 import sqlite3
@@ -71,6 +72,7 @@ def _prepared(path: Path, clock: Clock, boot_id: str, migrate: Migrate) -> FileT
         raise StoreRefused(f"SQLite {sqlite3.sqlite_version} is too old: berth needs 3.37 or later")
     try:
         with closing(connect(path)) as db:
+            rows.quick_check(db)
             bring_up_to_date(db, migrate, known_migrations())
             db.execute("PRAGMA journal_mode = WAL")
             time = FileTime(db, clock, boot_id)
@@ -119,7 +121,7 @@ class SqliteStore:
         return await self._call(lambda db: rows.sessions(db, self._time, after, limit), writes=False)
 
     async def ping(self) -> None:
-        await self._call(lambda db: rows.save_time(db, self._time), writes=True)
+        await self._call(lambda db: rows.ping(db, self._time), writes=True)
 
     async def close(self) -> None:
         """Write the time down if that is possible, and close the file."""

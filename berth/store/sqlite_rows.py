@@ -94,6 +94,21 @@ def save_time(db: sqlite3.Connection, time: FileTime) -> None:
         _commit(db)
 
 
+def ping(db: sqlite3.Connection, time: FileTime) -> None:
+    """Write the time down, then reach for a lease: that fails where its pages are damaged."""
+    save_time(db, time)
+    db.execute("SELECT version FROM berth_leases LIMIT 1").fetchall()
+
+
+def quick_check(db: sqlite3.Connection) -> None:
+    """Go through every page. Raises sqlite3.Error, SQLITE_CORRUPT, where one is damaged."""
+    (result,) = db.execute("PRAGMA quick_check(1)").fetchone()
+    if result != "ok":
+        error = sqlite3.DatabaseError(" ".join(result.split()))
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+
 @contextmanager
 def _transaction(db: sqlite3.Connection, begin: str) -> Generator[None]:
     """A transaction that is undone unless the body commits it."""

@@ -123,6 +123,36 @@ async def test_a_damaged_row_is_a_fault_and_others_are_served(path: Path, clock:
         assert (await read_one(store, other)).record is not None
 
 
+def overwrite(path: Path, table: str) -> None:
+    """Overwrite the first page of `table` in the file, behind SQLite's back."""
+    with closing(sqlite3.connect(path)) as db:
+        (page,) = db.execute("SELECT rootpage FROM sqlite_schema WHERE name = ?", (table,)).fetchone()
+        (page_bytes,) = db.execute("PRAGMA page_size").fetchone()
+    with path.open("r+b") as file:
+        file.seek((page - 1) * page_bytes)
+        file.write(b"\xff" * page_bytes)
+
+
+@pytest.mark.parametrize("table", ["berth_leases", "berth_sessions", "berth_clock", "berth_schema"])
+async def test_damage_in_any_table_is_refused_at_the_start(path: Path, clock: ManualClock, table: str):
+    async with open_sqlite(str(path), clock=clock, boot_id="boot-1"):
+        pass
+    overwrite(path, table)
+    with pytest.raises(StoreRefused, match=f"cannot use {path}: it is damaged: restore a backup"):
+        async with open_sqlite(str(path), clock=clock, boot_id="boot-1"):
+            pass
+
+
+async def test_a_ping_notices_damage_that_came_later(path: Path, clock: ManualClock):
+    async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
+        overwrite(path, "berth_leases")
+        clock.advance(5)
+        with pytest.raises(StoreFault, match="it is damaged: restore a backup"):
+            await store.ping()
+        with closing(sqlite3.connect(path)) as db:  # the time still goes on
+            assert db.execute("SELECT store_us FROM berth_clock").fetchone() == (5_000_000,)
+
+
 class StuckClock(ManualClock):
     """A clock that does not answer while it is stuck: so a call on the store's thread hangs."""
 
