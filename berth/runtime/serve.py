@@ -14,10 +14,10 @@ from berth.runtime.asgi import AsgiApp
 from berth.runtime.bind import bind, written
 from berth.runtime.log import Logger
 from berth.runtime.serve_connection import Connection, Stream
-from berth.runtime.serve_site import ErrorBody, ServeLimits, Site, status_text
+from berth.runtime.serve_site import ErrorBody, ServeLimits, Site, connections_that_fit, status_text
 from berth.runtime.tls import ServerTls
 
-__all__ = ["ErrorBody", "ServeLimits", "Server", "serve_app"]
+__all__ = ["ErrorBody", "ServeLimits", "Server", "connections_that_fit", "serve_app"]
 
 
 async def serve_app(

@@ -5,6 +5,7 @@ the limits.
 """
 
 import json
+import resource
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,6 +22,10 @@ from berth.runtime.log import Logger
 
 # The JSON body for a status that the server answers by itself (400, 431, 500).
 ErrorBody = Callable[[int], bytes]
+
+
+OWN_FILES = 64
+"""What a process keeps open beside its connections: standard streams, a store's files, its listeners."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,19 @@ class ServeLimits:
     send_seconds: float = 15.0
     """For one write to be taken by the client's side."""
     drain_seconds: float = 10.0
+
+
+def connections_that_fit(wanted: int) -> int:
+    """`wanted`, or as many as the limit of open files has room for beside the process's own.
+
+    The limit is raised as far as the process may. Beyond it, accepting would fail over and over.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + OWN_FILES
+    if soft < needed:
+        soft = min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return max(1, min(wanted, soft - OWN_FILES))
 
 
 def status_text(status: int) -> bytes:

@@ -23,7 +23,7 @@ from berth.runtime.clock import Clock, SystemClock
 from berth.runtime.health import Readiness, ReadyGate
 from berth.runtime.log import Logger, Logs
 from berth.runtime.metrics import Metrics
-from berth.runtime.serve import ServeLimits, Server, serve_app
+from berth.runtime.serve import ServeLimits, Server, connections_that_fit, serve_app
 from berth.runtime.supervise import Handle, open_service_nursery
 from berth.runtime.tls import ServerTls, TlsFiles, TlsInvalid
 from berth.service.leases import open_leases
@@ -32,6 +32,8 @@ from berth.service.sweeper import Sweeping
 from berth.version import COMMIT, VERSION
 from berth.wire.checks import TtlBounds
 from berth.wire.routes import BODY_MAX_BYTES
+
+CONNECTIONS_MAX = 1000
 
 
 async def serve(
@@ -128,7 +130,7 @@ class _Running:
             address=address,
             tls=tls,
             logger=self._logger,
-            limits=ServeLimits(body_bytes=BODY_MAX_BYTES),
+            limits=ServeLimits(connections=connections_that_fit(CONNECTIONS_MAX), body_bytes=BODY_MAX_BYTES),
             error_body=error_body,
         )
         self._servers.append(await nursery.start(serving))

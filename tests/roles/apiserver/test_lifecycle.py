@@ -220,7 +220,7 @@ def test_certificates_that_cannot_be_served(tmp_path: Path) -> None:
         file.write_bytes(good)
         assert status == 2
         (line,) = told.splitlines()
-        assert line.startswith(f"error: apiserver: {file}: ")
+        assert line.startswith(f"error: --tls-cert-file, --tls-key-file: {file}: ")
         assert says in line
 
 
