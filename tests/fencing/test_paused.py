@@ -92,6 +92,8 @@ class Late(NamedTuple):
 
 def late_writes(server: Apiserver, addresses: Sequence[str]) -> list[Late]:
     """One holder is paused before its writes to these targets, and goes on when the next has made its own."""
+    for address in addresses:
+        open_target(address)  # makes the tables, which PostgreSQL does not bear from two at once
     with ExitStack() as stack:
         paused, other = (stack.enter_context(holding(server, name, addresses)) for name in ("paused", "next"))
         assert paused.next() == other.next() == {"ready": True}

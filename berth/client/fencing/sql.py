@@ -35,7 +35,10 @@ class SqlFence:
     """Takes the lease. Highest token that has been committed; no row before the first. Locks nothing."""
 
     def create(self, cursor: Cursor) -> None:
-        """Makes the table `berth_fence` where it is missing."""
+        """Makes the table `berth_fence` where it is missing.
+
+        PostgreSQL may refuse one of two that make it at once, by a unique violation: then it is there.
+        """
         cursor.execute(self.CREATE)
 
     def check(self, cursor: Cursor, *, lease: str, token: int) -> None:
