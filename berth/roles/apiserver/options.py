@@ -76,7 +76,7 @@ class ApiserverOptions(LogOptions):
             *self._tls_problems(),
             *self._store_problems(),
             *self._auth_problems(),
-            *self._time_problems(),
+            *self._ttl_problems(),
         ]
 
     def _tls_problems(self) -> Iterator[str]:
@@ -119,14 +119,6 @@ class ApiserverOptions(LogOptions):
         if self.auth != "static-keys" and self.api_keys_file is not None:
             yield "--api-keys-file: only with --auth-mode static-keys"
 
-    def _time_problems(self) -> Iterator[str]:
+    def _ttl_problems(self) -> Iterator[str]:
         if not _TTL_LEAST_SECONDS <= self.min_ttl <= self.max_ttl <= _TTL_MOST_SECONDS:
             yield "--min-ttl, --max-ttl: must satisfy 1s <= min-ttl <= max-ttl"
-        for flag, seconds in (
-            ("--mem-quarantine", self.mem_quarantine),
-            ("--gc-interval", self.gc_interval),
-            ("--gc-grace", self.gc_grace),
-            ("--drain-delay", self.drain_delay),
-        ):
-            if seconds < 0:
-                yield f"{flag}: must not be negative"
