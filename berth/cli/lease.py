@@ -69,7 +69,14 @@ class GrantOptions(TtlOptions):
 
 @dataclass(frozen=True, kw_only=True)
 class AcquireOptions(GrantOptions, LeaseDataOptions):
-    pass
+    session: Annotated[
+        str | None,
+        Opt(
+            "Session that the lease lives as long as, instead of a ttl; it must be the holder's own",
+            metavar="ID",
+            instead_of="ttl",
+        ),
+    ] = None
 
 
 @dataclass(frozen=True, kw_only=True)

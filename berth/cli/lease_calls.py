@@ -59,7 +59,8 @@ def acquire(options: AcquireOptions, name: str) -> None:
             options.namespace,
             name,
             holder=await holder_of(client, options, options.holder),
-            ttl_seconds=int(options.ttl),
+            ttl_seconds=None if options.session else int(options.ttl),
+            session=options.session,
             semantics=options.semantics,
             max_holders=options.max_holders,
         )

@@ -4,7 +4,7 @@ import getpass
 import json
 import re
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,6 +45,20 @@ def as_b(berth: Berth) -> Berth:
 @pytest.fixture
 def as_root(berth: Berth) -> Berth:
     return lambda *args: berth(*args, "--api-key", api_key("root"))
+
+
+@pytest.fixture
+def client(url: str, folder: Path) -> Callable[..., Any]:
+    """Asks the server once, as tenant a: the name of a client's method, and its arguments."""
+
+    def ask(method: str, *args: Any, **named: Any) -> Any:
+        async def once() -> Any:
+            async with BerthClient(url, api_key=api_key("a"), ca_file=folder / "ca.pem") as client:
+                return await getattr(client, method)(*args, **named)
+
+        return trio.run(once)
+
+    return ask
 
 
 def rows(text: str) -> list[list[str]]:
@@ -177,6 +191,44 @@ class TestAcquire:
         assert told in result.err
 
 
+class TestAcquireUnderASession:
+    @pytest.fixture
+    def session(self, client: Callable[..., Any]) -> str:
+        return client("open_session", holder=f"a/{ME}", ttl_seconds=600).id
+
+    def test_lives_as_long_as_the_session(self, berth: Berth, client: Callable[..., Any], session: str):
+        taken = json.loads(berth("lease", "acquire", "under", "--session", session, "-o", "json").out)
+        assert (taken["acquired"], taken["session"]) == (True, session)
+        assert 60 < taken["remainingSeconds"] <= 600
+        client("end_session", session)
+        assert json.loads(berth("lease", "get", "under", "-o", "json").out)["state"] == "free"
+        late = berth("lease", "acquire", "under", "--session", session)
+        assert (late.code, late.out) == (3, "")
+        assert "(session_ended, request " in late.err
+
+    def test_another_holder_s(self, berth: Berth, session: str):
+        result = berth("lease", "acquire", "lent", "--session", session, "--holder", "a/other")
+        assert result.code == 2
+        assert "(session_holder_mismatch, request " in result.err
+
+    def test_a_ttl_too(self, berth: Berth):
+        result = berth("lease", "acquire", "both", "--session", "any", "--ttl", "30s")
+        assert (result.code, result.out) == (2, "")
+        assert result.err.startswith("error: --ttl and --session exclude each other; give one of them\n")
+
+    def test_of_line_and_environment_the_line_counts(
+        self, berth: Berth, session: str, monkeypatch: pytest.MonkeyPatch
+    ):
+        monkeypatch.setenv("BERTH_TTL", "1m")
+        by_session = berth("lease", "acquire", "by-session", "--session", session, "-o", "json")
+        assert json.loads(by_session.out)["session"] == session
+        monkeypatch.delenv("BERTH_TTL")
+        monkeypatch.setenv("BERTH_SESSION", session)
+        by_ttl = json.loads(berth("lease", "acquire", "by-ttl", "--ttl", "1m", "-o", "json").out)
+        assert by_ttl["remainingSeconds"] == 60
+        assert not by_ttl.get("session")
+
+
 class TestRenewAndRelease:
     def test_renew_finds_its_token(self, berth: Berth):
         berth("lease", "acquire", "again")
@@ -301,13 +353,10 @@ class TestForceRelease:
         again = as_root("lease", "force-release", "hung", "--reason", "it hangs", "--yes")
         assert (again.code, again.err) == (3, "error: the lease is free\n")
 
-    def test_opens_what_a_lost_holder_left_closed(self, berth: Berth, as_root: Berth, url: str, folder: Path):
-        async def acquire() -> None:
-            async with BerthClient(url, api_key=api_key("a"), ca_file=folder / "ca.pem") as client:
-                terms: dict[str, Any] = {"ttl_seconds": 1, "lock_delay_seconds": 600}
-                await client.acquire("default", "closed", holder="a/gone", **terms)
-
-        trio.run(acquire)
+    def test_opens_what_a_lost_holder_left_closed(
+        self, berth: Berth, as_root: Berth, client: Callable[..., Any]
+    ):
+        client("acquire", "default", "closed", holder="a/gone", ttl_seconds=1, lock_delay_seconds=600)
         force = ("lease", "force-release", "closed", "--reason", "it is checked")
         asked = as_root(*force)
         tries = 1
