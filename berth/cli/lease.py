@@ -153,7 +153,7 @@ def _command(name: str, cls: type, run: str, summary: str, *, on_lease: bool = T
 lease = OptionsGroup(
     "lease",
     ClientOptions,
-    summary="List, acquire, renew, release and verify leases.",
+    summary="List, acquire, hold, renew, release, force-release and verify leases.",
     commands=[
         _command("list", ListOptions, "list_leases", "List leases, free ones included.", on_lease=False),
         _command("get", GetOptions, "get", "Show one lease."),

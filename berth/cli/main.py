@@ -24,8 +24,9 @@ from berth.config.common import LogOptions
 _SUMMARY = """Leases with fencing tokens: who may act, for a bounded time.
 
 Commands exit with 0 when done, 1 on a fault, 2 on wrong usage or configuration, 3 when the condition is not
-met (held by another, not current, not the holder, not found), 5 when not allowed, 6 when the server cannot be
-reached.
+met (held by another, not current, not the holder, not found), 4 when a lease was lost while a command ran
+under it, 5 when not allowed, 6 when the server cannot be reached. When nothing was lost, lease hold ends with
+the exit code of the command that it ran.
 """
 
 
@@ -47,7 +48,11 @@ COMMANDS = (
     Entry("demo-cluster", "", "berth.cli.demo.command:cluster", hidden=True),
     Entry("demo-job", "", "berth.cli.demo.command:job", hidden=True),
     Entry("dev", "Serve the lease API here, for trying things out", "berth.cli.dev:dev"),
-    Entry("lease", "List, acquire, renew, release and verify leases", "berth.cli.lease:lease"),
+    Entry(
+        "lease",
+        "List, acquire, hold, renew, release, force-release and verify leases",
+        "berth.cli.lease:lease",
+    ),
     Entry("doctor", "Find what is wrong between you and the servers", "berth.cli.doctor:doctor"),
     Entry("whoami", "Show who the server takes you for", "berth.cli.whoami:whoami"),
     Entry("version", "Show what this build is", "berth.cli.version:version"),
