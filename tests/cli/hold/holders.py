@@ -105,9 +105,13 @@ class Lease:
         """These were active, one after another, and nothing of them is left."""
         lines = self.lines()
         assert list(dict.fromkeys(line.token for line in lines)) == list(tokens)
-        for one, next_one in pairwise(sorted(tokens)):
-            assert self.lines(one)[-1].boot_us < self.lines(next_one)[0].boot_us, "two were active at once"
+        self.check_one_at_a_time()
         assert self.stopped()
+
+    def check_one_at_a_time(self) -> None:
+        tokens = sorted({line.token for line in self.lines()})
+        for one, next_one in pairwise(tokens):
+            assert self.lines(one)[-1].boot_us < self.lines(next_one)[0].boot_us, "two were active at once"
 
 
 class Stage:
@@ -117,10 +121,15 @@ class Stage:
         self.server = server
         self.folder = folder
         self._holders: list[Holder] = []
+        self._exclusive: list[Lease] = []
         self._numbers = count()
 
-    def lease(self, name: str) -> Lease:
-        return Lease(self, name)
+    def lease(self, name: str, *, exclusive: bool = True) -> Lease:
+        """A lease of this stage. In the end an exclusive one must have had one active command at a time."""
+        lease = Lease(self, name)
+        if exclusive:
+            self._exclusive.append(lease)
+        return lease
 
     async def start(self, *line: str, via: str = "", under: Sequence[str] = ()) -> Holder:
         told = self.folder / f"told-{next(self._numbers)}"
@@ -153,6 +162,8 @@ class Stage:
         for holder in self._holders:
             holder.signal(signal.SIGKILL)
             await holder.code()
+        for lease in self._exclusive:
+            lease.check_one_at_a_time()
 
 
 @asynccontextmanager

@@ -190,7 +190,7 @@ async def test_after_a_loss_it_runs_again_if_asked_to(stage: Stage) -> None:
 
 
 async def test_a_shared_lease_outlives_a_cut(stage: Stage) -> None:
-    lease = stage.lease("shared")
+    lease = stage.lease("shared", exclusive=False)
     async with open_proxy(stage.server.address) as proxy:
         shared = ("--semantics", "at-least-once")
         one = await lease.hold(*shared, via=proxy.url, ttl=2)
