@@ -44,9 +44,9 @@ async def serve(
     logger = logs.logger("apiserver")
     metrics = Metrics(version=VERSION, commit=COMMIT, python=platform.python_version())
     instruments = Instruments(metrics, options.backend)
-    authenticator, tls = _from_files(options, clock, logger)
+    authenticator, tls, source = _from_files(options, clock, logger)
     async with AsyncExitStack() as stack:
-        opened = await stack.enter_async_context(open_store(options, clock=clock, logger=logger))
+        opened = await stack.enter_async_context(open_store(options, source, clock=clock, logger=logger))
         store = MeasuredStore(opened, clock=clock, observe=instruments.observe_store)
         sweeping = Sweeping(options.gc_interval, options.gc_grace)
         leases = await stack.enter_async_context(
@@ -71,11 +71,17 @@ async def serve(
         nursery.cancel_scope.cancel()
 
 
-def _from_files(options: ApiserverOptions, clock: Clock, logger: Logger) -> tuple[Authenticator, ServerTls]:
-    """What is made of the files that the options name. Every fault in them is told at once: ConfigErrors."""
+def _from_files(
+    options: ApiserverOptions, clock: Clock, logger: Logger
+) -> tuple[Authenticator, ServerTls, str]:
+    """Keys, certificate and data source, from the files that the options name.
+
+    Every fault in them is told at once: ConfigErrors.
+    """
     problems: list[str] = []
     authenticator: Authenticator | None = None
     tls: ServerTls | None = None
+    source = ""
     try:
         authenticator = _authenticator(options, logger)
     except KeysInvalid as fault:
@@ -85,12 +91,12 @@ def _from_files(options: ApiserverOptions, clock: Clock, logger: Logger) -> tupl
     except TlsInvalid as fault:
         problems.append(f"--tls-cert-file, --tls-key-file: {fault}")
     try:
-        dsn(options)
+        source = dsn(options)
     except DsnFileInvalid as fault:
         problems.append(f"--sql-dsn-file: {fault}")
     if authenticator is None or tls is None or problems:
         raise ConfigErrors(problems)
-    return authenticator, tls
+    return authenticator, tls, source
 
 
 class _Running:

@@ -18,8 +18,10 @@ class DsnFileInvalid(Exception):
 
 
 @asynccontextmanager
-async def open_store(options: ApiserverOptions, *, clock: Clock, logger: Logger) -> AsyncGenerator[Store]:
-    """The store, closed after the body. Raises `StoreRefused`."""
+async def open_store(
+    options: ApiserverOptions, source: str, *, clock: Clock, logger: Logger
+) -> AsyncGenerator[Store]:
+    """The store, closed after the body; `source` is what `dsn` gave. Raises `StoreRefused`."""
     if options.backend == "mem":
         if options.store_backend is None:
             logger.warning(
@@ -35,7 +37,7 @@ async def open_store(options: ApiserverOptions, *, clock: Clock, logger: Logger)
 
     logger.info("the sqlite store serves one process on one machine")
     async with open_sqlite(
-        dsn(options), clock=clock, boot_id=boot_id(), migrate=options.sql_migrate or "auto"
+        source, clock=clock, boot_id=boot_id(), migrate=options.sql_migrate or "auto"
     ) as store:
         yield store
 
