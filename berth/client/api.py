@@ -23,7 +23,7 @@ from berth.client.keys import api_key as given_key
 from berth.client.servers import Call, Servers
 from berth.client.urls import base_urls
 from berth.core.names import NAME_MAX, shown
-from berth.runtime.http import CaFileInvalid, HttpClient
+from berth.runtime.http import CaFileInvalid, Channel, HttpClient
 from berth.version import VERSION
 from berth.wire import routes
 from berth.wire.shapes import (
@@ -52,7 +52,8 @@ class BerthClient:
     `servers` is one or more base URLs, in a text with commas or one by one; calls go to the one that answered
     last and fail over to the others. The key is given as it is, or in a file that may be replaced at any
     time. Besides the system's certificate authorities those in `ca_file` are trusted. `timeout_seconds`
-    bounds each call with all its tries. `rng` spreads the pauses between tries.
+    bounds each call with all its tries. `rng` spreads the pauses between tries. `channel` is the way to the
+    servers, when it is not HTTPS over this machine's network.
 
     Raises Misconfigured when the arguments cannot be used. Every call raises ApiError when it is refused,
     Unreachable when no server could do it, and OutcomeUnknown when it may or may not have been done.
@@ -67,6 +68,7 @@ class BerthClient:
         ca_file: str | Path | None = None,
         timeout_seconds: float = 10.0,
         rng: Random | None = None,
+        channel: Channel | None = None,
     ) -> None:
         if not (isfinite(timeout_seconds) and timeout_seconds > 0):
             raise Misconfigured(f"timeout_seconds must be a positive number, got {timeout_seconds}")
@@ -74,7 +76,7 @@ class BerthClient:
         key = given_key(api_key, Path(api_key_file) if api_key_file is not None else None)
         try:
             ca_path = Path(ca_file) if ca_file is not None else None
-            self._channel = HttpClient(user_agent=f"berth/{VERSION}", ca_file=ca_path)
+            self._channel = channel or HttpClient(user_agent=f"berth/{VERSION}", ca_file=ca_path)
         except CaFileInvalid as fault:
             raise Misconfigured(str(fault)) from fault
         self._servers = Servers(

@@ -42,7 +42,7 @@ class Servers:
     def __init__(
         self,
         urls: tuple[str, ...],
-        channel: http.HttpClient,
+        channel: http.Channel,
         key: ApiKey | None,
         *,
         timeout_seconds: float,

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 import httpx
@@ -53,6 +53,27 @@ class Reply:
     status: int
     headers: Mapping[str, str]
     body: bytes
+
+
+class Channel(Protocol):
+    """A way to servers that is opened with `async with`; see `HttpClient`."""
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout_seconds: float,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> Reply: ...
 
 
 class HttpClient:

@@ -6,8 +6,8 @@ from typing import Any
 import msgspec
 
 from berth.wire.problems import PROBLEMS
-from berth.wire.routes import BODY_MAX_BYTES, OPERATIONS, Operation
-from berth.wire.shapes import ErrorReply
+from berth.wire.routes import OPERATIONS, Operation
+from berth.wire.shapes import ErrorReply, WatchEvent
 
 
 def document(version: str) -> dict[str, Any]:
@@ -35,7 +35,7 @@ def _schemas() -> dict[str, Any]:
     types = {
         kind for operation in OPERATIONS for kind in (operation.body, operation.reply) if kind is not None
     }
-    ordered = sorted([*types, ErrorReply], key=lambda kind: kind.__name__)
+    ordered = sorted([*types, ErrorReply, WatchEvent], key=lambda kind: kind.__name__)
     _, schemas = msgspec.json.schema_components(ordered, ref_template=_REF)
     return schemas
 
@@ -63,7 +63,7 @@ def _operation(operation: Operation) -> dict[str, Any]:
     if operation.body is not None:
         described["requestBody"] = {
             "required": True,
-            "description": f"One JSON object of at most {BODY_MAX_BYTES} bytes",
+            "description": f"One JSON object of at most {operation.body_max_bytes} bytes",
             "content": _json(operation.body.__name__),
         }
     return described
@@ -77,6 +77,10 @@ def _responses(operation: Operation) -> dict[str, Any]:
         success["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif operation.status == 200:
         success["content"] = {"application/json": {"schema": {"type": "object"}}}
+    if operation.streams:
+        success["content"]["application/x-ndjson"] = {
+            "schema": {"$ref": _REF.format(name=WatchEvent.__name__)}
+        }
     responses = {str(operation.status): success}
     for status in operation.text_failures:
         responses[str(status)] = {**success, "description": "Not now"}

@@ -31,6 +31,9 @@ Code = Literal[
     "not_holder",
     "outcome_unknown",
     "quarantine",
+    "quota",
+    "rate_limited",
+    "revision_too_old",
     "semantics_mismatch",
     "session_ended",
     "session_holder_mismatch",
@@ -112,7 +115,14 @@ PROBLEMS: dict[Code, Problem] = {
         EXIT_CONDITION,
         "conflict",
     ),
-    "too_many_connections": Problem(429, "too many connections; try again later", EXIT_UNREACHABLE),
+    "revision_too_old": Problem(
+        410, "the revision is not this server's, or too old; list again and watch from there", EXIT_CONDITION
+    ),
+    "rate_limited": Problem(429, "this tenant asks too often; try again later", EXIT_UNREACHABLE),
+    "quota": Problem(429, "this tenant holds as many leases as it may; release some", EXIT_UNREACHABLE),
+    "too_many_connections": Problem(
+        429, "this tenant waits or watches on as many connections as it may; end some", EXIT_UNREACHABLE
+    ),
     "quarantine": Problem(
         503,
         "no lease is granted until what was granted before the restart has expired",

@@ -12,6 +12,8 @@ from berth.wire.problems import Code
 from berth.wire.shapes import (
     AcquireBody,
     AcquireReply,
+    BatchBody,
+    BatchReply,
     ForceReleaseBody,
     ForceReleaseReply,
     LeaseList,
@@ -30,13 +32,17 @@ from berth.wire.shapes import (
 )
 
 BODY_MAX_BYTES = 4096
+BATCH_MAX_BYTES = 2 * 1024 * 1024
+BATCH_MAX = 5_000
+WAIT_MAX_SECONDS = 60
+BOOKMARK_SECONDS = 15.0
 LIST_LIMIT_DEFAULT = 500
 LIST_LIMIT_MAX = 1000
 
 
 class Query(Struct, frozen=True):
     name: str
-    type: Literal["integer", "string"]
+    type: Literal["boolean", "integer", "string"]
     summary: str
 
 
@@ -44,7 +50,7 @@ class Operation(Struct, frozen=True):
     """One operation. `role` is the least role that may call it; None: anybody, without a key.
 
     `status` is the success; `reply` None means no body, or plain text where `text` says so; with it go the
-    `text_failures`, as plain.
+    `text_failures`, as plain. One that `streams` answers with JSON lines when it is asked to watch.
     """
 
     id: str
@@ -59,6 +65,8 @@ class Operation(Struct, frozen=True):
     text_failures: tuple[int, ...] = ()
     query: tuple[Query, ...] = ()
     codes: tuple[Code, ...] = ()
+    body_max_bytes: int = BODY_MAX_BYTES
+    streams: bool = False
 
     @property
     def route(self) -> str:
@@ -70,6 +78,7 @@ _LEASES = "/v1alpha1/namespaces/{namespace}/leases"
 _LEASE = _LEASES + "/{name}"
 _SESSIONS = "/v1alpha1/sessions"
 _SESSION = _SESSIONS + "/{id}"
+_LIMITED: tuple[Code, ...] = ("rate_limited",)
 _KEY: tuple[Code, ...] = ("invalid_namespace", "invalid_name", "invalid_key")
 _BODY: tuple[Code, ...] = ("invalid_body", "body_too_large", *_KEY)
 _STORE: tuple[Code, ...] = ("store_unavailable", "internal")
@@ -79,6 +88,19 @@ _HOLDER: tuple[Code, ...] = ("invalid_holder", "forbidden_namespace", "forbidden
 _PAGE = (
     Query("limit", "integer", f"Items a page, 1 to {LIST_LIMIT_MAX}; {LIST_LIMIT_DEFAULT} by default"),
     Query("continue", "string", "The `continue` of the page before"),
+)
+_WATCH = (
+    Query("watch", "boolean", "Changes of ownership as they happen, as JSON lines, instead of a page"),
+    Query("revision", "string", "With watch: the `revision` after which it begins; from now without it"),
+)
+_LIST_CODES: tuple[Code, ...] = (
+    "invalid_body",
+    "forbidden_namespace",
+    "revision_too_old",
+    "too_many_connections",
+    "shutting_down",
+    *_STORE,
+    *_LIMITED,
 )
 
 ACQUIRE = Operation(
@@ -94,6 +116,10 @@ ACQUIRE = Operation(
         *_HOLDER,
         *_TTL,
         *_WRITE,
+        *_LIMITED,
+        "quota",
+        "too_many_connections",
+        "shutting_down",
         "semantics_mismatch",
         "ttl_and_session",
         "session_holder_mismatch",
@@ -112,7 +138,7 @@ RENEW = Operation(
     "holder",
     RenewBody,
     AcquireReply,
-    codes=(*_BODY, *_HOLDER, *_TTL, "invalid_token", *_WRITE, "held_by_session"),
+    codes=(*_BODY, *_HOLDER, *_TTL, "invalid_token", *_WRITE, *_LIMITED, "held_by_session"),
 )
 RELEASE = Operation(
     "release",
@@ -123,7 +149,18 @@ RELEASE = Operation(
     ReleaseBody,
     None,
     204,
-    codes=(*_BODY, *_HOLDER, "invalid_token", *_WRITE, "not_holder"),
+    codes=(*_BODY, *_HOLDER, "invalid_token", *_WRITE, *_LIMITED, "not_holder"),
+)
+BATCH = Operation(
+    "batch",
+    "POST",
+    "/v1alpha1/leases:batch",
+    f"Up to {BATCH_MAX} acquires, renewals and releases in one; each has its own result",
+    "reader",
+    BatchBody,
+    BatchReply,
+    codes=("invalid_body", "body_too_large"),
+    body_max_bytes=BATCH_MAX_BYTES,
 )
 VERIFY = Operation(
     "verify",
@@ -133,7 +170,7 @@ VERIFY = Operation(
     "reader",
     VerifyBody,
     VerifyReply,
-    codes=(*_BODY, "invalid_token", "invalid_holder", "forbidden_namespace", *_STORE),
+    codes=(*_BODY, "invalid_token", "invalid_holder", "forbidden_namespace", *_STORE, *_LIMITED),
 )
 FORCE_RELEASE = Operation(
     "force-release",
@@ -149,6 +186,7 @@ FORCE_RELEASE = Operation(
         "forbidden_namespace",
         "forbidden_role",
         *_WRITE,
+        *_LIMITED,
         "not_found",
         "stale_token",
     ),
@@ -161,29 +199,31 @@ GET = Operation(
     "reader",
     None,
     LeaseObject,
-    codes=(*_KEY, "forbidden_namespace", "not_found", *_STORE),
+    codes=(*_KEY, "forbidden_namespace", "not_found", *_STORE, *_LIMITED),
 )
 LIST = Operation(
     "list",
     "GET",
     _LEASES,
-    "The leases of a namespace, free ones included",
+    "The leases of a namespace, free ones included; or, watching, their changes",
     "reader",
     None,
     LeaseList,
-    query=_PAGE,
-    codes=("invalid_namespace", "invalid_body", "forbidden_namespace", *_STORE),
+    query=(*_PAGE, *_WATCH),
+    codes=("invalid_namespace", *_LIST_CODES),
+    streams=True,
 )
 LIST_ALL = Operation(
     "list-all",
     "GET",
     "/v1alpha1/leases",
-    "The leases of all namespaces, free ones included",
+    "The leases of all namespaces, free ones included; or, watching, their changes",
     "reader",
     None,
     LeaseList,
-    query=_PAGE,
-    codes=("invalid_body", "forbidden_namespace", *_STORE),
+    query=(*_PAGE, *_WATCH),
+    codes=_LIST_CODES,
+    streams=True,
 )
 OPEN_SESSION = Operation(
     "open-session",
@@ -194,7 +234,7 @@ OPEN_SESSION = Operation(
     SessionBody,
     SessionObject,
     201,
-    codes=("invalid_body", "body_too_large", *_HOLDER, *_TTL, *_WRITE),
+    codes=("invalid_body", "body_too_large", *_HOLDER, *_TTL, *_WRITE, *_LIMITED),
 )
 RENEW_SESSION = Operation(
     "renew-session",
@@ -204,7 +244,7 @@ RENEW_SESSION = Operation(
     "holder",
     SessionRenewBody,
     SessionObject,
-    codes=("invalid_body", "body_too_large", "forbidden_holder", "forbidden_role", *_WRITE),
+    codes=("invalid_body", "body_too_large", "forbidden_holder", "forbidden_role", *_WRITE, *_LIMITED),
 )
 END_SESSION = Operation(
     "end-session",
@@ -215,10 +255,17 @@ END_SESSION = Operation(
     None,
     None,
     204,
-    codes=("forbidden_holder", "forbidden_role", *_WRITE),
+    codes=("forbidden_holder", "forbidden_role", *_WRITE, *_LIMITED),
 )
 GET_SESSION = Operation(
-    "get-session", "GET", _SESSION, "One session", "reader", None, SessionObject, codes=("not_found", *_STORE)
+    "get-session",
+    "GET",
+    _SESSION,
+    "One session",
+    "reader",
+    None,
+    SessionObject,
+    codes=("not_found", *_STORE, *_LIMITED),
 )
 LIST_SESSIONS = Operation(
     "list-sessions",
@@ -233,7 +280,7 @@ LIST_SESSIONS = Operation(
         Query("instance", "string", "Only this instance's"),
         *_PAGE,
     ),
-    codes=("invalid_body", *_STORE),
+    codes=("invalid_body", *_STORE, *_LIMITED),
 )
 WHOAMI = Operation(
     "whoami", "GET", "/v1alpha1/whoami", "Whom the server takes the caller for", "reader", None, WhoamiReply
@@ -250,6 +297,7 @@ OPERATIONS = (
     ACQUIRE,
     RENEW,
     RELEASE,
+    BATCH,
     VERIFY,
     FORCE_RELEASE,
     GET,

@@ -21,7 +21,8 @@ class _Body(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=
 class AcquireBody(_Body, frozen=True):
     """`holder` and one of `ttlSeconds` and `session` are required.
 
-    `maxHolders` is for at-least-once only; absent: no limit.
+    `maxHolders` is for at-least-once only; absent: no limit. With `waitSeconds` the reply comes when the
+    lease is granted, or when that time is over.
     """
 
     holder: str | None = None
@@ -30,6 +31,7 @@ class AcquireBody(_Body, frozen=True):
     semantics: Semantics | None = None
     max_holders: Int32 | None = None
     lock_delay_seconds: Int32 | None = None
+    wait_seconds: Int32 | None = None
 
 
 class RenewBody(_Body, frozen=True):
@@ -41,6 +43,43 @@ class RenewBody(_Body, frozen=True):
 class ReleaseBody(_Body, frozen=True):
     holder: str | None = None
     fencing_token: Int32 | None = None
+
+
+class BatchAcquire(_Body, frozen=True, tag_field="op", tag="acquire"):
+    """An acquire among others; it does not wait."""
+
+    namespace: str = ""
+    name: str = ""
+    holder: str | None = None
+    ttl_seconds: Int32 | None = None
+    session: str | None = None
+    semantics: Semantics | None = None
+    max_holders: Int32 | None = None
+    lock_delay_seconds: Int32 | None = None
+
+
+class BatchRenew(_Body, frozen=True, tag_field="op", tag="renew"):
+    namespace: str = ""
+    name: str = ""
+    holder: str | None = None
+    fencing_token: Int32 | None = None
+    ttl_seconds: Int32 | None = None
+
+
+class BatchRelease(_Body, frozen=True, tag_field="op", tag="release"):
+    namespace: str = ""
+    name: str = ""
+    holder: str | None = None
+    fencing_token: Int32 | None = None
+
+
+BatchOperation = BatchAcquire | BatchRenew | BatchRelease
+
+
+class BatchBody(_Body, frozen=True):
+    """At most 5,000 operations. Those on one lease act in order; each is judged by itself."""
+
+    operations: list[BatchOperation]
 
 
 class VerifyBody(_Body, frozen=True):
@@ -87,7 +126,8 @@ class HolderObject(_Reply, frozen=True):
 class AcquireReply(_Reply, frozen=True):
     """What acquire and renew answer. Held by somebody else is no error: `acquired` is false.
 
-    `reason` is held, lock_delay or quarantine; a newer server may have others.
+    `reason` is held, lock_delay, quarantine or waiters; a newer server may have others. `waitPosition` is
+    told when a wait ended without the lease: 1 is next.
     """
 
     acquired: bool
@@ -101,6 +141,32 @@ class AcquireReply(_Reply, frozen=True):
     holders: tuple[HolderObject, ...] = ()
     reason: str = ""
     available_after_seconds: float | UnsetType = UNSET
+    wait_position: int | UnsetType = UNSET
+
+
+class BatchResult(_Reply, frozen=True):
+    """What one operation of a batch came to: its status, and what the single call would have answered."""
+
+    status: int
+    acquired: bool | UnsetType = UNSET
+    expires_at: str = ""
+    acquired_at: str = ""
+    holder: str = ""
+    fencing_token: int = 0
+    remaining_seconds: float | UnsetType = UNSET
+    clean_handover: bool | UnsetType = UNSET
+    session: str = ""
+    holders: tuple[HolderObject, ...] = ()
+    reason: str = ""
+    available_after_seconds: float | UnsetType = UNSET
+    error: str = ""
+    code: str = ""
+
+
+class BatchReply(_Reply, frozen=True):
+    """One result for each operation, in their order."""
+
+    results: list[BatchResult]
 
 
 class LeaseObject(_Reply, frozen=True):
@@ -127,6 +193,14 @@ class LeaseList(_Reply, frozen=True):
     items: list[LeaseObject]
     revision: str
     continue_: str = ""
+
+
+class WatchEvent(_Reply, frozen=True):
+    """One line of a watch: a change of ownership with the lease after it, or a bookmark without one."""
+
+    type: Literal["acquired", "released", "expired", "forced", "bookmark"]
+    revision: str
+    object: LeaseObject | UnsetType = UNSET
 
 
 class SessionObject(_Reply, frozen=True):
