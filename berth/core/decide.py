@@ -9,7 +9,7 @@ no second tenure while one lives. What it does not: it cannot stop a paused hold
 """
 
 from collections.abc import Sequence
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from msgspec.structs import replace
 
@@ -58,23 +58,34 @@ def decide(observed: Observed, request: Request) -> Decision:
     return decision
 
 
-def decide_in_turn(observed: Observed, requests: Sequence[Request]) -> tuple[Record | None, list[Outcome]]:
+class Turn(NamedTuple):
+    """What one of several requests came to, and the lease as it stood before and after it."""
+
+    before: Observed
+    outcome: Outcome
+    after: Observed
+
+
+def decide_in_turn(observed: Observed, requests: Sequence[Request]) -> tuple[Record | None, list[Turn]]:
     """Decide several requests for one lease, each on what those before it made; one write carries them all.
 
-    There are as many outcomes as could be decided: after an `EndFirst` the rest waits with it.
+    There are as many turns as could be decided: after an `EndFirst` the rest waits with it.
     """
     base_version = observed.record.version if observed.record else 0
     write: Record | None = None
-    outcomes: list[Outcome] = []
+    turns: list[Turn] = []
     for request in requests:
         decision = decide(observed, request)
-        outcomes.append(decision.outcome)
+        before = observed
         if decision.write is not None:
             write = decision.write
             observed = _after(observed, write)
+        turns.append(Turn(before, decision.outcome, observed))
         if isinstance(decision.outcome, EndFirst):
             break
-    return (replace(write, version=base_version + 1) if write else None), outcomes
+    if write is not None and len(turns) > 1:
+        write = replace(write, version=base_version + 1)
+    return write, turns
 
 
 def _after(observed: Observed, write: Record) -> Observed:
@@ -144,7 +155,7 @@ def _keep(observed: Observed, request: Acquire, judged: tuple[Life, ...], mine: 
         max_holders=request.max_holders,
         lock_delay_us=request.lock_delay_us,
     )
-    return Decision(write, _acquired(write, judged, kept))
+    return Decision(write, _acquired(write, judged, kept, taken=False))
 
 
 def _take(observed: Observed, request: Acquire, judged: tuple[Life, ...]) -> Decision:
@@ -153,6 +164,8 @@ def _take(observed: Observed, request: Acquire, judged: tuple[Life, ...]) -> Dec
     capacity = _capacity(record, request)
     if capacity is not None and len(in_the_way) >= capacity:
         return Decision(None, _closed(observed, judged, in_the_way, capacity))
+    if request.keep_only:
+        return Decision(None, NotAcquired("waiters", standing(record, judged)))
     token = (record.token if record else 0) + 1
     if token > TOKEN_MAX:
         return Decision(None, Refused("token_exhausted"))
@@ -168,7 +181,7 @@ def _take(observed: Observed, request: Acquire, judged: tuple[Life, ...]) -> Dec
         request.lock_delay_us,
         _last_ended(record, [life for life in judged if life.state == "over"]),
     )
-    return Decision(write, _acquired(write, (*in_the_way, taken), taken))
+    return Decision(write, _acquired(write, (*in_the_way, taken), taken, taken=True))
 
 
 def _capacity(record: Record | None, request: Acquire) -> int | None:
@@ -184,12 +197,13 @@ def _closed(
 ) -> NotAcquired | EndFirst:
     """Why nobody can follow now. Sessions in doubt are ended only when nothing else is in the way."""
     told = standing(observed.record, judged)
-    if sum(life.state == "live" for life in in_the_way) >= capacity:
-        return NotAcquired("held", told)
     sure = [life for life in in_the_way if life.state != "doubtful"]
+    if sum(life.state == "live" for life in sure) >= capacity:
+        return NotAcquired("held", told, due_in_us=_first_to_go_us(sure))
     opens_us = opens_in_us(sure, capacity)
     if opens_us is not None:
-        return NotAcquired("lock_delay" if observed.quarantine is None else "quarantine", told, opens_us)
+        reason = "lock_delay" if observed.quarantine is None else "quarantine"
+        return NotAcquired(reason, told, opens_us, _first_to_go_us(sure))
     return EndFirst(_doubtful_sessions(in_the_way))
 
 
@@ -233,8 +247,7 @@ def _expire(observed: Observed) -> Decision:
     doubtful = _doubtful_sessions(judged)
     if doubtful:
         return Decision(None, EndFirst(doubtful))
-    # The boundary instant itself still lives.
-    return Decision(None, NotExpired(min((life.left_us + 1 for life in judged), default=None)))
+    return Decision(None, NotExpired(_first_to_go_us(judged) if judged else None))
 
 
 def _force_release(observed: Observed, request: ForceRelease) -> Decision:
@@ -246,6 +259,11 @@ def _force_release(observed: Observed, request: ForceRelease) -> Decision:
             told = view(life)
             return Decision(_without(observed, judged, [life], clean=False), Forced(told, told.remaining_us))
     return Decision(None, Refused("stale_token"))
+
+
+def _first_to_go_us(judged: Sequence[Life]) -> int:
+    """When the first of these is over by itself. The boundary instant itself still lives."""
+    return min(life.left_us for life in judged) + 1
 
 
 def _renewed(life: Life, ttl_us: int, at_us: int) -> Life:
@@ -263,10 +281,10 @@ def _new_life(observed: Observed, tenure: Tenure) -> Life:
     return Life(tenure, "live", left_us, "expired", observed.at_us + left_us)
 
 
-def _acquired(write: Record, judged: tuple[Life, ...], mine: Life) -> Acquired:
+def _acquired(write: Record, judged: tuple[Life, ...], mine: Life, *, taken: bool) -> Acquired:
     clean = write.ended.clean if write.ended else True
     holders = tuple(view(life) for life in judged if life.state == "live")
-    return Acquired(view(mine), clean, write.semantics, holders)
+    return Acquired(view(mine), clean, write.semantics, holders, taken)
 
 
 def _without(

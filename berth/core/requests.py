@@ -12,7 +12,10 @@ from berth.core.records import Record, Semantics
 
 
 class Acquire(Struct, frozen=True, gc=False):
-    """Take the lease or, as its live holder, keep it. Exactly one of `ttl_us` and `session` is given."""
+    """Take the lease or, as its live holder, keep it. Exactly one of `ttl_us` and `session` is given.
+
+    `keep_only` takes nothing new: others were there first, or the caller may hold no more.
+    """
 
     holder: str
     ttl_us: int = 0
@@ -20,6 +23,7 @@ class Acquire(Struct, frozen=True, gc=False):
     semantics: Semantics = "at-most-once"
     max_holders: int | None = None
     lock_delay_us: int = 0
+    keep_only: bool = False
 
 
 class Renew(Struct, frozen=True, gc=False):
@@ -75,20 +79,29 @@ class Standing(Struct, frozen=True, gc=False):
 
 
 class Acquired(Struct, frozen=True, gc=False):
-    """The caller holds the lease now. `clean_handover`: the tenure before ended by its holder's own act."""
+    """The caller holds the lease now. `clean_handover`: the tenure before ended by its holder's own act.
+
+    `taken`: by this request; otherwise the caller has held it before.
+    """
 
     view: View
     clean_handover: bool
     semantics: Semantics
     holders: tuple[View, ...]
+    taken: bool
 
 
 class NotAcquired(Struct, frozen=True, gc=False):
-    """The caller does not hold the lease. `available_after_us` is known for a lock delay or a quarantine."""
+    """The caller does not hold the lease. `available_after_us` is known for a lock delay or a quarantine.
 
-    reason: Literal["held", "lock_delay", "quarantine"]
+    `waiters`: it could be taken, but not by one who keeps only. `due_in_us`: when the first of what is in
+    the way goes by itself, unless it is renewed.
+    """
+
+    reason: Literal["held", "lock_delay", "quarantine", "waiters"]
     standing: Standing
     available_after_us: int | None = None
+    due_in_us: int | None = None
 
 
 class Renewed(Struct, frozen=True, gc=False):

@@ -12,6 +12,10 @@ Send = Callable[[Message], Awaitable[None]]
 AsgiApp = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
+class CutOff(Exception):
+    """Ends a reply unfinished, on purpose: the client sees that there was more."""
+
+
 def metrics_app(registry: metrics.Metrics) -> AsgiApp:
     """`GET /metrics` renders the registry, `GET /healthz` is `ok` while this process can answer at all."""
 

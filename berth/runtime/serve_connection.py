@@ -18,7 +18,7 @@ from hypercorn.trio.task_group import TaskGroup
 from hypercorn.typing import ASGIReceiveEvent, ASGISendEvent
 from hypercorn.utils import parse_socket_addr
 
-from berth.runtime.asgi import AsgiApp, Message
+from berth.runtime.asgi import AsgiApp, CutOff, Message
 from berth.runtime.log import Logger
 from berth.runtime.serve_http1 import Http1, RequestRead
 from berth.runtime.serve_site import Site
@@ -178,7 +178,7 @@ class AppTasks(TaskGroup):
 
         try:
             await app(scope, inbox.receive, send_if_heard)
-        except* ClientGone:
+        except* (ClientGone, CutOff):
             pass
         except* Exception:
             self._logger.error("request failed", method=scope["method"], path=scope["path"], exc_info=True)

@@ -1,15 +1,18 @@
 """Leases: the service over a store, as the roles use it.
 
-Owns the wiring of store, rounds and sweeper, and the reads that change nothing. It knows neither HTTP nor
-who is asking.
+Owns the wiring of store, rounds, register, waiters, feed, audit and sweeper, and the reads that change
+nothing. It knows neither HTTP nor who is allowed what.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from random import Random
 from typing import NamedTuple, cast
 
+from msgspec.structs import replace
+
 from berth.core.names import Key
+from berth.core.ownership import Ownership
 from berth.core.records import Observed, SessionEnd
 from berth.core.requests import (
     Acquire,
@@ -28,8 +31,13 @@ from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionOu
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.runtime.supervise import open_service_nursery
-from berth.service.rounds import Change, Operation, Rounds
+from berth.service.audit import Audit
+from berth.service.feed import Feed
+from berth.service.limits import Limits
+from berth.service.register import Register
+from berth.service.rounds import NOBODY, Answer, Change, Operation, Origin, Rounds
 from berth.service.sweeper import Sweeper, Sweeping
+from berth.service.waiters import Waited, Waiters
 from berth.store.api import Reading, Store
 
 SESSION_HOLDERS_MAX = 10_000
@@ -43,26 +51,66 @@ class Page(NamedTuple):
 
 
 class LeaseService:
-    """Everything a role may do with leases. Made by `open_leases`. Every call may raise `StoreFault`."""
+    """Everything a role may do with leases. Made by `open_leases`. Every call may raise `StoreFault`.
 
-    def __init__(self, store: Store, rounds: Rounds, clock: Clock) -> None:
+    `feed` has every change of ownership, `limits` what a tenant may ask for; who asks keeps to them. An
+    `origin` says on whose behalf something is asked.
+    """
+
+    def __init__(self, store: Store, rounds: Rounds, waiters: Waiters, feed: Feed, limits: Limits) -> None:
         self._store = store
         self._rounds = rounds
-        self._incarnation = clock.wall_us()
-        self._changes = 0
+        self._waiters = waiters
+        self.feed = feed
+        self.limits = limits
         self._session_holders: dict[str, str] = {}
 
-    async def acquire(self, key: Key, request: Acquire) -> Acquired | NotAcquired | Refused:
-        return cast("Acquired | NotAcquired | Refused", await self._rounds.ask(key, request))
+    async def acquire(
+        self, key: Key, request: Acquire, origin: Origin = NOBODY
+    ) -> Acquired | NotAcquired | Refused:
+        asked = self._behind_waiters(key, request)
+        return cast("Acquired | NotAcquired | Refused", await self._rounds.ask(key, asked, origin))
 
-    async def renew(self, key: Key, request: Renew) -> Renewed | Lost | Refused:
-        return cast("Renewed | Lost | Refused", await self._rounds.ask(key, request))
+    async def acquire_waiting(
+        self, key: Key, request: Acquire, wait_seconds: float, origin: Origin = NOBODY
+    ) -> Waited:
+        """As `acquire`, but wait in line for the lease. Cancelled, it leaves no grant behind."""
+        return await self._waiters.acquire(key, request, wait_seconds, origin)
 
-    async def release(self, key: Key, request: Release) -> Released | Refused:
-        return cast("Released | Refused", await self._rounds.ask(key, request))
+    async def give_back(self, key: Key, granted: Acquired, origin: Origin = NOBODY) -> None:
+        """Release a grant that could not be told to whoever asked for it."""
+        await self._waiters.give_back(key, granted, origin)
 
-    async def force_release(self, key: Key, request: ForceRelease) -> Forced | Refused:
-        return cast("Forced | Refused", await self._rounds.ask(key, request))
+    async def many(self, operations: Sequence[Operation]) -> list[Answer]:
+        """Carry out many operations in one round, those on one lease in order; a fault is an answer too."""
+        return await self._rounds.submit(
+            [
+                each._replace(request=self._behind_waiters(each.target, each.request))
+                if isinstance(each.request, Acquire) and isinstance(each.target, Key)
+                else each
+                for each in operations
+            ]
+        )
+
+    def end_waiting(self) -> None:
+        """The server stops: who waits or watches is let go, and nobody does so from now on."""
+        self._waiters.end()
+        self.feed.end()
+
+    def _behind_waiters(self, key: Key, request: Acquire) -> Acquire:
+        """Who does not wait takes nothing from those who do."""
+        return replace(request, keep_only=True) if self._waiters.waited_for(key) else request
+
+    async def renew(self, key: Key, request: Renew, origin: Origin = NOBODY) -> Renewed | Lost | Refused:
+        return cast("Renewed | Lost | Refused", await self._rounds.ask(key, request, origin))
+
+    async def release(self, key: Key, request: Release, origin: Origin = NOBODY) -> Released | Refused:
+        return cast("Released | Refused", await self._rounds.ask(key, request, origin))
+
+    async def force_release(
+        self, key: Key, request: ForceRelease, origin: Origin = NOBODY
+    ) -> Forced | Refused:
+        return cast("Forced | Refused", await self._rounds.ask(key, request, origin))
 
     async def open_session(self, request: OpenSession) -> SessionOutcome:
         return await self._ask_session(request.id, request)
@@ -70,8 +118,8 @@ class LeaseService:
     async def renew_session(self, session: str) -> SessionOutcome:
         return await self._ask_session(session, RenewSession())
 
-    async def end_session(self, session: str, how: SessionEnd) -> SessionOutcome:
-        return await self._ask_session(session, EndSession(how))
+    async def end_session(self, session: str, how: SessionEnd, origin: Origin = NOBODY) -> SessionOutcome:
+        return await self._ask_session(session, EndSession(how), origin)
 
     async def session_holder(self, session: str) -> str | None:
         """Whose session it is, None where there is none. It never changes, so it is kept once known."""
@@ -94,8 +142,10 @@ class LeaseService:
         """A reading of at most `limit` sessions beyond `after`, in the order of their ids."""
         return await self._store.sessions(after, limit)
 
-    async def _ask_session(self, session: str, request: SessionRequest) -> SessionOutcome:
-        (answer,) = await self._rounds.submit([Operation(session, request)])
+    async def _ask_session(
+        self, session: str, request: SessionRequest, origin: Origin = NOBODY
+    ) -> SessionOutcome:
+        (answer,) = await self._rounds.submit([Operation(session, request, origin)])
         if isinstance(answer, Exception):
             raise answer
         return cast("SessionOutcome", answer)
@@ -121,36 +171,51 @@ class LeaseService:
     async def ping(self) -> None:
         await self._store.ping()
 
-    @property
-    def revision(self) -> str:
-        """Sorts as text, grows with every change, and is this process's own."""
-        return f"{self._incarnation:016x}-{self._changes:016x}"
-
-    def note(self, change: Change) -> None:
-        """A lease was written."""
-        del change
-        self._changes += 1
-
 
 @asynccontextmanager
 async def open_leases(
-    store: Store, *, clock: Clock, rng: Random, logger: Logger, sweeping: Sweeping
+    store: Store,
+    *,
+    clock: Clock,
+    rng: Random,
+    logger: Logger,
+    audit: Logger,
+    sweeping: Sweeping,
+    limits: Limits,
+    encode: Callable[[Ownership, str], bytes],
+    gather_seconds: float = 0,
 ) -> AsyncGenerator[LeaseService]:
-    """The service; its tasks run as long as the body does and end after it."""
-    listeners: list[Callable[[Change], None]] = []
+    """The service; its tasks run as long as the body does and end after it.
 
-    def on_change(change: Change) -> None:
-        for listener in listeners:
-            listener(change)
+    `encode` makes the line in which a change is told to watchers, from the change and its revision. For
+    `gather_seconds` see `Rounds`.
+    """
 
-    rounds = Rounds(store, rng=rng, on_change=on_change)
-    service = LeaseService(store, rounds, clock)
-    listeners.append(service.note)
+    def on_write(change: Change) -> None:
+        register.note(change)
+
+    def on_change(change: Ownership, origin: Origin) -> None:
+        auditor.tell(change, origin)
+        limits.holdings.note(change)
+        feed.tell(change)
+
+    auditor = Audit(audit)
+    feed = Feed(incarnation=clock.wall_us(), encode=encode)
+    rounds = Rounds(store, rng=rng, on_change=on_write, gather_seconds=gather_seconds)
+    sweeper = Sweeper(rounds, clock=clock, logger=logger, sweeping=sweeping)
+    waiters = Waiters(rounds, look=lambda key, in_us: register.look(key, in_us))
+    register = Register(
+        store,
+        clock=clock,
+        logger=logger,
+        on_found=limits.holdings.note_found,
+        on_change=on_change,
+        on_opening=waiters.wake,
+        on_left_over=sweeper.note_ended,
+    )
     async with open_service_nursery() as nursery:
         nursery.start_soon(rounds.run)
-        if sweeping.interval_seconds > 0:
-            sweeper = Sweeper(store, rounds, clock=clock, logger=logger, sweeping=sweeping)
-            listeners.append(sweeper.note)
-            nursery.start_soon(sweeper.run)
-        yield service
+        nursery.start_soon(register.run)
+        nursery.start_soon(sweeper.run)
+        yield LeaseService(store, rounds, waiters, feed, limits)
         nursery.cancel_scope.cancel()

@@ -20,18 +20,31 @@ from typing import NamedTuple, cast
 import trio
 from msgspec.structs import replace
 
-from berth.core.decide import decide_in_turn
+from berth.core.decide import Turn, decide_in_turn
 from berth.core.names import Key
-from berth.core.records import Observed, Record, Session, SessionSeen
+from berth.core.records import Record, Session, SessionSeen
 from berth.core.requests import Acquire, EndFirst, Outcome, Request
 from berth.core.sessions import EndSession, SessionOutcome, SessionRequest, decide_session
 from berth.store.api import Reading, Store, StoreFault, Write
 
 ROUND_MAX = 5_000
+GATHERINGS_MAX = 10
+GATHERED_ENOUGH = 256
 PENDING_MAX = 50_000
 ATTEMPTS_MAX = 12
 GIVE_WAY_EVERY = 256
 CONTENDED_PAUSE_SECONDS = 0.05
+
+
+class Origin(NamedTuple):
+    """On whose behalf something is asked: for the audit log."""
+
+    tenant: str = ""
+    request_id: str = ""
+    reason: str = ""
+
+
+NOBODY = Origin()
 
 
 class Operation(NamedTuple):
@@ -39,25 +52,37 @@ class Operation(NamedTuple):
 
     target: Key | str
     request: Request | SessionRequest
+    origin: Origin = NOBODY
 
 
 Answer = Outcome | SessionOutcome | Exception
 
 
-class Change(NamedTuple):
-    """A lease write that has won: the reading it was decided on, the record now stored, the outcomes told."""
+class LeaseChange(NamedTuple):
+    """A lease write that has won: what each operation made of the lease, and the record now stored."""
 
-    observed: Observed
     record: Record
-    outcomes: tuple[Outcome, ...]
+    turns: Sequence[Turn]
+    origins: Sequence[Origin]
+
+
+class SessionChange(NamedTuple):
+    """A session write that has won."""
+
+    session: Session
+    origin: Origin
+
+
+Change = LeaseChange | SessionChange
 
 
 class _Submission:
     """What one caller asked together; he waits until every answer is in."""
 
-    def __init__(self, count: int) -> None:
-        self.answers: list[Answer | None] = [None] * count
-        self.missing = count
+    def __init__(self, operations: Sequence[Operation]) -> None:
+        self.operations = operations
+        self.answers: list[Answer | None] = [None] * len(operations)
+        self.missing = len(operations)
         self.done = trio.Event()
         self.abandoned = False
 
@@ -87,18 +112,27 @@ class _Decided(NamedTuple):
     group: list[_Pending]
     write: Write | None
     answers: Sequence[Answer]
-    observed: Observed | None = None
+    turns: Sequence[Turn] = ()
 
 
 class Rounds:
     """The one way to change anything in a store. `run` must be running while anybody waits."""
 
-    def __init__(self, store: Store, *, rng: Random, on_change: Callable[[Change], None]) -> None:
+    def __init__(
+        self, store: Store, *, rng: Random, on_change: Callable[[Change], None], gather_seconds: float = 0
+    ) -> None:
+        """`on_change` is told of each write that has won, before its answers leave.
+
+        `gather_seconds` is for stores where a write is dear: a round waits for further callers as long as one
+        comes within so much of another, if the round before it had more than one.
+        """
         self._store = store
         self._rng = rng
         self._on_change = on_change
+        self._gather_seconds = gather_seconds
         self._pending: deque[_Pending] = deque()
         self._asked = trio.Event()
+        self._company = False
 
     async def submit(self, operations: Sequence[Operation]) -> list[Answer]:
         """Carry the operations out, those for one target in order. The answers are in the order asked.
@@ -111,7 +145,7 @@ class Rounds:
             return [fault] * len(operations)
         if not operations:
             return []
-        submission = _Submission(len(operations))
+        submission = _Submission(operations)
         self._pending.extend(_Pending(each, submission, at) for at, each in enumerate(operations))
         self._asked.set()
         try:
@@ -120,9 +154,9 @@ class Rounds:
             submission.abandoned = True
         return cast("list[Answer]", submission.answers)
 
-    async def ask(self, target: Key, request: Request) -> Outcome:
+    async def ask(self, target: Key, request: Request, origin: Origin = NOBODY) -> Outcome:
         """One request for one lease. Raises what went wrong with the store."""
-        (answer,) = await self.submit([Operation(target, request)])
+        (answer,) = await self.submit([Operation(target, request, origin)])
         if isinstance(answer, Exception):
             raise answer
         return cast("Outcome", answer)
@@ -132,12 +166,33 @@ class Rounds:
         async with trio.open_nursery() as nursery:
             while True:
                 await self._asked.wait()
+                await self._gather()
                 taken = self._close_round()
                 if taken:
                     await self._round(taken, nursery)
+                    alone = taken[0].submission is taken[-1].submission
+                    self._company = not alone or bool(self._pending)
+
+    async def _gather(self) -> None:
+        """Let those come along who are on their way. A caller who is alone waits for nobody."""
+        if not self._gather_seconds or not self._company:
+            return
+        for _ in range(GATHERINGS_MAX):
+            before = len(self._pending)
+            if before >= GATHERED_ENOUGH:
+                return
+            await trio.sleep(self._gather_seconds)
+            if len(self._pending) <= before:
+                return
 
     def _close_round(self) -> list[_Pending]:
-        taken = [self._pending.popleft() for _ in range(min(ROUND_MAX, len(self._pending)))]
+        """What the next round carries; what was asked together stays together."""
+        taken: list[_Pending] = []
+        while self._pending:
+            first = self._pending[0]
+            if len(taken) >= ROUND_MAX and first.submission is not taken[-1].submission:
+                break
+            taken.append(self._pending.popleft())
         if not self._pending:
             self._asked = trio.Event()
         return [pending for pending in taken if not pending.submission.abandoned]
@@ -173,14 +228,16 @@ class Rounds:
 
     def _conclude(self, decided: _Decided, won: set[Key | str], nursery: trio.Nursery) -> None:
         """Tell the answers if the write behind them won, and ask again for what is still open."""
-        group, write, answers, observed = decided
+        group, write, answers, turns = decided
         if write is not None and _target(write) not in won:
             self._again(group, nursery)
             return
-        told = [answer for answer in answers if not isinstance(answer, EndFirst)]
-        if isinstance(write, Record) and observed is not None:
-            outcomes = tuple(answer for answer in told if not isinstance(answer, Exception))
-            self._on_change(Change(observed, write, cast("tuple[Outcome, ...]", outcomes)))
+        told = answers[:-1] if answers and isinstance(answers[-1], EndFirst) else answers
+        if isinstance(write, Record):
+            origins = [pending.operation.origin for pending in group]
+            self._on_change(LeaseChange(write, turns, origins))
+        elif write is not None:
+            self._on_change(SessionChange(write, group[-1].operation.origin if group else NOBODY))
         for pending, answer in zip(group, told, strict=False):
             pending.settle(answer)
         self._again(group[len(told) :], nursery)
@@ -237,10 +294,10 @@ def _decide_lease(reading: Reading, key: Key, group: list[_Pending]) -> _Decided
     observed = reading.leases[key]
     requests = [cast("Request", pending.operation.request) for pending in group]
     try:
-        write, outcomes = decide_in_turn(observed, requests)
+        write, turns = decide_in_turn(observed, requests)
     except Exception as defect:  # noqa: BLE001 - a defect shown by one lease is answered to it alone
         return _Decided(group, None, [defect] * len(group))
-    return _Decided(group, write, outcomes, observed)
+    return _Decided(group, write, [turn.outcome for turn in turns], turns)
 
 
 def _decide_session(reading: Reading, session: str, group: list[_Pending]) -> _Decided:

@@ -1,10 +1,11 @@
-"""Timers: which leases are due when. One heap, one task, however many leases there are.
+"""Timers: which leases, or sessions, are due when. One heap, one task, however many there are.
 
 A timer that is put off costs nothing: its place in the heap stays, and when it comes up too early it is
 queued again. Due times are boot-clock microseconds.
 """
 
 import heapq
+from typing import Generic, TypeVar
 
 import trio
 
@@ -17,14 +18,21 @@ LOOK_AGAIN_SECONDS = 60.0
 SLACK = 1000
 
 
-class Timers:
+TargetT = TypeVar("TargetT", Key, str)
+
+
+class Timers(Generic[TargetT]):
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._heap: list[tuple[int, Key]] = []
-        self._due_us: dict[Key, int] = {}
+        self._heap: list[tuple[int, TargetT]] = []
+        self._due_us: dict[TargetT, int] = {}
         self._earlier = trio.Event()
 
-    def set(self, key: Key, due_us: int) -> None:
+    def due_us(self, key: TargetT) -> int | None:
+        """When `key` is due, or None when it is not to be."""
+        return self._due_us.get(key)
+
+    def set(self, key: TargetT, due_us: int) -> None:
         """Let `key` be due at `due_us`, and no longer when it was to be before."""
         before_us = self._due_us.get(key)
         self._due_us[key] = due_us
@@ -33,7 +41,7 @@ class Timers:
                 self._earlier.set()
             heapq.heappush(self._heap, (due_us, key))
 
-    def drop(self, key: Key) -> None:
+    def drop(self, key: TargetT) -> None:
         self._due_us.pop(key, None)
         if len(self._heap) > SLACK + 2 * len(self._due_us):
             # What was dropped and set again over and over has left places in the heap that mean nothing.
@@ -43,7 +51,7 @@ class Timers:
     def __len__(self) -> int:
         return len(self._due_us)
 
-    async def next_due(self, limit: int) -> list[Key]:
+    async def next_due(self, limit: int) -> list[TargetT]:
         """Wait until something is due; at most `limit` keys, each due no more until it is set again."""
         while True:
             due = self._pop_due(limit)
@@ -53,9 +61,9 @@ class Timers:
             with trio.move_on_after(self._seconds_to_next()):
                 await self._earlier.wait()
 
-    def _pop_due(self, limit: int) -> list[Key]:
+    def _pop_due(self, limit: int) -> list[TargetT]:
         now_us = self._clock.boot_us()
-        due: list[Key] = []
+        due: list[TargetT] = []
         while self._heap and self._heap[0][0] <= now_us and len(due) < limit:
             _, key = heapq.heappop(self._heap)
             due_us = self._due_us.get(key)

@@ -10,8 +10,12 @@ from berth.core.names import Key, holder_problem, key_problem, name_problem, nam
 from berth.core.requests import Acquire, ForceRelease, Release, Renew
 from berth.core.sessions import OpenSession
 from berth.wire.problems import Failure
+from berth.wire.routes import WAIT_MAX_SECONDS
 from berth.wire.shapes import (
     AcquireBody,
+    BatchAcquire,
+    BatchRelease,
+    BatchRenew,
     ForceReleaseBody,
     ReleaseBody,
     RenewBody,
@@ -41,13 +45,18 @@ class BodyDecoder:
     def __call__(self, raw: bytes) -> object:
         try:
             body = self._decoder.decode(raw)
-        except UnicodeDecodeError as error:
-            raise Failure("invalid_body", "invalid json body: invalid UTF-8") from error
-        except msgspec.MsgspecError as error:
-            if "trailing characters" in str(error):
-                raise Failure("invalid_body", "request body must contain one JSON object") from error
-            raise Failure("invalid_body", f"invalid json body: {str(error)[:200]}") from error
+        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+            raise body_failure(error) from error
         return self._empty if body is None else body
+
+
+def body_failure(error: msgspec.MsgspecError | UnicodeDecodeError) -> Failure:
+    """Why a body cannot be read, for people."""
+    if isinstance(error, UnicodeDecodeError):
+        return Failure("invalid_body", "invalid json body: invalid UTF-8")
+    if "trailing characters" in str(error):
+        return Failure("invalid_body", "request body must contain one JSON object")
+    return Failure("invalid_body", f"invalid json body: {str(error)[:200]}")
 
 
 def checked_key(namespace: str, name: str) -> Key:
@@ -70,7 +79,15 @@ def checked_namespace(namespace: str) -> str:
     return namespace
 
 
-def acquire_request(body: AcquireBody, bounds: TtlBounds) -> Acquire:
+def wait_seconds(body: AcquireBody) -> int:
+    """How long to wait for the lease; 0: not at all."""
+    seconds = body.wait_seconds or 0
+    if not 0 <= seconds <= WAIT_MAX_SECONDS:
+        raise Failure("invalid_body", f"waitSeconds must be from 0 to {WAIT_MAX_SECONDS}")
+    return seconds
+
+
+def acquire_request(body: AcquireBody | BatchAcquire, bounds: TtlBounds) -> Acquire:
     holder = _holder(body.holder)
     if body.session is not None and body.ttl_seconds is not None:
         raise Failure("ttl_and_session")
@@ -102,13 +119,13 @@ def session_request(session: str, body: SessionBody, bounds: TtlBounds) -> OpenS
     return OpenSession(session, holder, instance, _ttl_us(body.ttl_seconds, bounds))
 
 
-def renew_request(body: RenewBody, bounds: TtlBounds) -> Renew:
+def renew_request(body: RenewBody | BatchRenew, bounds: TtlBounds) -> Renew:
     holder = _holder(body.holder)
     token = _token(body.fencing_token)
     return Renew(holder, token, _ttl_us(body.ttl_seconds, bounds))
 
 
-def release_request(body: ReleaseBody) -> Release:
+def release_request(body: ReleaseBody | BatchRelease) -> Release:
     """Token 0, or none, releases what is free already, as the reference server has it."""
     holder = _holder(body.holder, length_limited=False)
     return Release(holder, _token(body.fencing_token, zero_allowed=True))

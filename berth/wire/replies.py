@@ -3,24 +3,33 @@
 Owns the mapping from microseconds to texts and seconds. It prints instants; it compares none.
 """
 
+from collections.abc import Callable
+from typing import TypeVar
+
+import msgspec
 from msgspec import UNSET, UnsetType
 
 from berth.core.instants import rfc3339
+from berth.core.ownership import Ownership
 from berth.core.records import Observed, SessionSeen
 from berth.core.requests import Acquired, Forced, Lost, NotAcquired, Renewed, Standing, View
 from berth.core.sessions import SessionAlive, SessionOutcome, SessionOver
 from berth.core.standing import closed_for_us, live_views
 from berth.wire.shapes import (
     AcquireReply,
+    BatchResult,
     ForcedTenure,
     ForceReleaseReply,
     HolderObject,
     LeaseObject,
     SessionObject,
     VerifyReply,
+    WatchEvent,
 )
 
 SECOND_US = 1_000_000
+
+_encode = msgspec.json.Encoder().encode
 
 
 def seconds(span_us: int) -> float:
@@ -31,11 +40,19 @@ def _seconds_or_unset(span_us: int | None) -> float | UnsetType:
     return UNSET if span_us is None else seconds(span_us)
 
 
-def acquire_reply(outcome: Acquired | NotAcquired) -> AcquireReply:
+GrantT = TypeVar("GrantT", AcquireReply, BatchResult)
+
+
+def acquire_reply(
+    outcome: Acquired | NotAcquired,
+    make: Callable[..., GrantT] = AcquireReply,
+    position: int | None = None,
+) -> GrantT:
+    """The answer to an acquire, as `make` makes it; `position` where a wait ended empty."""
     match outcome:
         case Acquired(view=view):
             shared = outcome.semantics == "at-least-once"
-            return AcquireReply(
+            return make(
                 True,
                 rfc3339(view.expires_at_us),
                 rfc3339(view.acquired_at_us),
@@ -48,7 +65,8 @@ def acquire_reply(outcome: Acquired | NotAcquired) -> AcquireReply:
             )
         case NotAcquired(standing=standing):
             holder, acquired_at, expires_at, remaining_us = _told(standing)
-            return AcquireReply(
+            waited = {} if position is None else {"wait_position": position}
+            return make(
                 False,
                 expires_at,
                 acquired_at,
@@ -57,18 +75,17 @@ def acquire_reply(outcome: Acquired | NotAcquired) -> AcquireReply:
                 seconds(remaining_us),
                 reason=outcome.reason,
                 available_after_seconds=_seconds_or_unset(outcome.available_after_us),
+                **waited,
             )
 
 
-def renew_reply(outcome: Renewed | Lost) -> AcquireReply:
+def renew_reply(outcome: Renewed | Lost, make: Callable[..., GrantT] = AcquireReply) -> GrantT:
     """A renewal's reply has the reference's fields and no others."""
     if isinstance(outcome, Renewed):
         view = outcome.view
-        return AcquireReply(
-            True, rfc3339(view.expires_at_us), rfc3339(view.acquired_at_us), view.holder, view.token
-        )
+        return make(True, rfc3339(view.expires_at_us), rfc3339(view.acquired_at_us), view.holder, view.token)
     holder, acquired_at, expires_at, _ = _told(outcome.standing)
-    return AcquireReply(False, expires_at, acquired_at, holder, outcome.standing.token)
+    return make(False, expires_at, acquired_at, holder, outcome.standing.token)
 
 
 def _told(standing: Standing) -> tuple[str, str, str, int]:
@@ -136,6 +153,22 @@ def verify_reply(observed: Observed, token: int, holder: str | None) -> VerifyRe
     """Current means: a live tenure has this token, and this holder where one was asked for."""
     current = any(view.token == token and holder in (None, view.holder) for view in live_views(observed))
     return VerifyReply(current, observed.record.token if observed.record else 0)
+
+
+def watch_line(change: Ownership, revision: str) -> bytes:
+    """A change of ownership as a line of a watch."""
+    lease = lease_object(change.after)
+    assert lease is not None, "what changed hands has been used"
+    return _line(WatchEvent(change.kind, revision, lease))
+
+
+def bookmark_line(revision: str) -> bytes:
+    """A line that only says how far a watch has come."""
+    return _line(WatchEvent("bookmark", revision))
+
+
+def _line(event: WatchEvent) -> bytes:
+    return _encode(event) + b"\n"
 
 
 def force_release_reply(outcome: Forced) -> ForceReleaseReply:

@@ -283,7 +283,14 @@ LIST_SESSIONS = Operation(
     codes=("invalid_body", *_STORE, *_LIMITED),
 )
 WHOAMI = Operation(
-    "whoami", "GET", "/v1alpha1/whoami", "Whom the server takes the caller for", "reader", None, WhoamiReply
+    "whoami",
+    "GET",
+    "/v1alpha1/whoami",
+    "Whom the server takes the caller for",
+    "reader",
+    None,
+    WhoamiReply,
+    codes=_LIMITED,
 )
 VERSION = Operation("version", "GET", "/version", "What the server runs", None, None, VersionReply)
 OPENAPI = Operation("openapi", "GET", "/openapi.json", "This document", None)

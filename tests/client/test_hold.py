@@ -1,7 +1,6 @@
 """Holding, on a mocked clock and a real lease service: alive, cancelled in time, released last."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from random import Random
 from typing import Any
 
@@ -14,12 +13,11 @@ from berth.client.held import Held
 from berth.client.hold import hold
 from berth.core.names import Key
 from berth.core.requests import ForceRelease
-from berth.runtime.log import Logs
-from berth.service.leases import LeaseService, open_leases
-from berth.service.sweeper import Sweeping
+from berth.service.leases import LeaseService
 from berth.store.memory import MemoryStore
 from tests.client.direct import DirectLeases, NodeClock, Weather
 from tests.support.clocks import TrioClock
+from tests.support.service import opened
 
 KEY = Key("team", "db")
 TTL = 12  # budget 3, heartbeat 4; the holder's lifetime is 11.976
@@ -27,14 +25,8 @@ TTL = 12  # budget 3, heartbeat 4; the holder's lifetime is 11.976
 Mocked = trio.testing.MockClock
 
 
-@asynccontextmanager
-async def serving() -> AsyncGenerator[LeaseService]:
-    clock = TrioClock()
-    logger = Logs("error").logger("test")
-    async with open_leases(
-        MemoryStore(clock), clock=clock, rng=Random(1), logger=logger, sweeping=Sweeping(0, 0)
-    ) as service:
-        yield service
+def serving() -> AbstractAsyncContextManager[LeaseService]:
+    return opened(MemoryStore(TrioClock()))
 
 
 def holding(leases: DirectLeases, holder: str = "a", **terms: Any) -> Any:

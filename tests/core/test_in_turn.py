@@ -41,7 +41,8 @@ def test_one_write_for_several_requests_is_as_one_for_each(history, requests):
         world, _ = step(Core(), world, request)
         world = world._replace(now=world.now + ticks)
 
-    write, outcomes = decide_in_turn(observe(world), requests)
+    write, turns = decide_in_turn(observe(world), requests)
+    outcomes = [turn.outcome for turn in turns]
     at_once = world if write is None else commit(world, write)
     one_by_one, expected = _one_by_one(world, requests)
 
@@ -67,9 +68,9 @@ def _one_by_one(world: World, requests) -> tuple[World, list[Outcome]]:
 def test_after_one_that_must_wait_the_rest_waits():
     world, _ = step(Core(), World(sessions=SESSIONS), Acquire("a", 0, "a"))
     late = observe(world._replace(now=3))
-    write, outcomes = decide_in_turn(late, [Release("b", 7), Acquire("b", 1), Acquire("c", 1)])
+    write, turns = decide_in_turn(late, [Release("b", 7), Acquire("b", 1), Acquire("c", 1)])
     assert write is None
-    assert outcomes[1:] == [EndFirst(("a",))]
+    assert [turn.outcome for turn in turns[1:]] == [EndFirst(("a",))]
 
 
 def test_nobody_asks_nothing_is_written():

@@ -126,8 +126,8 @@ RULES = [
     row(
         "a told holder without a write",
         "decide",
-        "Decision(write, _acquired(write, judged, kept))",
-        "Decision(None, _acquired(write, judged, kept))",
+        "Decision(write, _acquired(write, judged, kept, taken=False))",
+        "Decision(None, _acquired(write, judged, kept, taken=False))",
     ),
     # Sessions.
     row(

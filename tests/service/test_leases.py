@@ -1,8 +1,6 @@
 """The service as a whole on a mocked clock: the sweep, pages, and the measured store."""
 
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
-from random import Random
+from contextlib import AbstractAsyncContextManager
 
 import pytest
 import trio
@@ -10,28 +8,22 @@ import trio.testing
 
 from berth.core.names import Key
 from berth.core.requests import Acquire, Acquired, Lost, Renew
-from berth.runtime.log import Logs
-from berth.service.leases import LeaseService, open_leases
+from berth.service.leases import LeaseService
 from berth.service.measured import MeasuredStore
 from berth.service.sweeper import Sweeping
 from berth.store.api import Store, StoreFault
 from berth.store.memory import MemoryStore
 from tests.service.recording import RecordingStore, down
 from tests.support.clocks import TrioClock
+from tests.support.service import opened
 
 SECOND_US = 1_000_000
 
 
-@asynccontextmanager
-async def service(
+def service(
     store: Store, *, interval_seconds: float = 30, grace_seconds: float = 60
-) -> AsyncGenerator[LeaseService]:
-    sweeping = Sweeping(interval_seconds, grace_seconds)
-    logger = Logs("error").logger("test")
-    async with open_leases(
-        store, clock=TrioClock(), rng=Random(1), logger=logger, sweeping=sweeping
-    ) as leases:
-        yield leases
+) -> AbstractAsyncContextManager[LeaseService]:
+    return opened(store, sweeping=Sweeping(interval_seconds, grace_seconds))
 
 
 def key(number: int, namespace: str = "team") -> Key:
@@ -116,12 +108,16 @@ async def test_pages_stay_within_their_namespace(autojump_clock: trio.testing.Mo
 
 async def test_the_revision_grows_with_every_change_only(autojump_clock: trio.testing.MockClock) -> None:
     async with service(MemoryStore(TrioClock())) as leases:
-        before = leases.revision
+        before = leases.feed.revision
         outcome = await leases.renew(key(1), Renew("a", 1, SECOND_US))
         assert isinstance(outcome, Lost)
-        assert leases.revision == before
+        assert leases.feed.revision == before
         await acquire(leases, key(1))
-        assert leases.revision > before
+        after = leases.feed.revision
+        assert after > before
+        await acquire(leases, key(1))
+        await leases.renew(key(1), Renew("a", 1, SECOND_US))
+        assert leases.feed.revision == after, "who keeps what it has changes nothing"
 
 
 async def test_every_store_call_is_measured_under_its_known_name(
@@ -142,6 +138,7 @@ async def test_every_store_call_is_measured_under_its_known_name(
         behind.faults["read"] = [down(outcome_known=True)]
         with pytest.raises(StoreFault):
             await acquire(leases, key(1))
-    assert seen[:4] == [("get", "notfound"), ("put", "ok"), ("list", "ok"), ("ping", "ok")]
+    assert seen[0] == ("list", "ok"), "all that is held is looked at once"
+    assert seen[1:5] == [("get", "notfound"), ("put", "ok"), ("list", "ok"), ("ping", "ok")]
     assert ("put", "conflict") in seen
     assert seen[-1] == ("get", "error")

@@ -23,7 +23,7 @@ from berth.core.requests import (
 )
 from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionAlive, SessionOver
 from berth.runtime.clock import ManualClock
-from berth.service.rounds import ATTEMPTS_MAX, PENDING_MAX, Change, Operation, Rounds
+from berth.service.rounds import ATTEMPTS_MAX, PENDING_MAX, Change, LeaseChange, Operation, Rounds
 from berth.store.api import Store, StoreFault
 from berth.store.memory import MemoryStore
 from tests.service.recording import RecordingStore, down
@@ -246,11 +246,12 @@ async def test_every_change_is_told_once_with_what_it_was_decided_on() -> None:
         await at.acquire("a")
         await at.acquire("b")
         await at.rounds.ask(KEY, Release("a", 1))
-        assert [(change.record.version, change.observed.record is None) for change in at.changes] == [
+        changes = [change for change in at.changes if isinstance(change, LeaseChange)]
+        assert [(change.record.version, change.turns[0].before.record is None) for change in changes] == [
             (1, True),
             (2, False),
         ]
-        assert [type(change.outcomes[0]) for change in at.changes] == [Acquired, Released]
+        assert [type(change.turns[0].outcome) for change in changes] == [Acquired, Released]
 
 
 async def test_servers_that_contend_for_one_lease_never_share_a_token() -> None:

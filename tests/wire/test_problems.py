@@ -32,12 +32,13 @@ STATUS: dict[int, set[Code]] = {
         "held_by_session",
         "held_by_ttl",
     },
+    410: {"revision_too_old"},
     413: {"body_too_large"},
-    429: {"too_many_connections"},
+    429: {"too_many_connections", "rate_limited", "quota"},
     500: {"internal"},
     503: {"quarantine", "store_unavailable", "outcome_unknown", "token_exhausted", "shutting_down"},
 }
-EXIT_CODE = {400: 2, 413: 2, 401: 5, 403: 5, 404: 3, 405: 1, 409: 3, 429: 6, 500: 1, 503: 6}
+EXIT_CODE = {400: 2, 413: 2, 401: 5, 403: 5, 404: 3, 405: 1, 409: 3, 410: 3, 429: 6, 500: 1, 503: 6}
 KNOWN_TEXTS: dict[Code, str] = {
     "invalid_holder": "holder is required",
     "invalid_ttl": "ttlSeconds must be positive",

@@ -67,23 +67,23 @@ def test_an_instant_can_be_read_back(at_us: int) -> None:
 
 
 def test_acquired() -> None:
-    reply = replies.acquire_reply(Acquired(VIEW, True, "at-most-once", (VIEW,)))
+    reply = replies.acquire_reply(Acquired(VIEW, True, "at-most-once", (VIEW,), taken=True))
     told = b'{"acquired":true,%s,%s,"remainingSeconds":29.500001,"cleanHandover":true}'
     assert msgspec.json.encode(reply) == told % (BETWEEN, HELD)
 
 
 def test_acquired_after_an_expiry_says_false() -> None:
-    reply = replies.acquire_reply(Acquired(VIEW, False, "at-most-once", (VIEW,)))
+    reply = replies.acquire_reply(Acquired(VIEW, False, "at-most-once", (VIEW,), taken=True))
     assert b'"cleanHandover":false' in msgspec.json.encode(reply)
 
 
 def test_acquired_beside_others() -> None:
-    reply = replies.acquire_reply(Acquired(VIEW, True, "at-least-once", (VIEW,)))
+    reply = replies.acquire_reply(Acquired(VIEW, True, "at-least-once", (VIEW,), taken=True))
     assert msgspec.json.encode(reply).endswith(b',"cleanHandover":true,"holders":[%s]}' % HOLDER)
 
 
 def test_acquired_under_a_session() -> None:
-    reply = replies.acquire_reply(Acquired(UNDER_SESSION, True, "at-most-once", (UNDER_SESSION,)))
+    reply = replies.acquire_reply(Acquired(UNDER_SESSION, True, "at-most-once", (UNDER_SESSION,), taken=True))
     assert msgspec.json.encode(reply).endswith(b',"cleanHandover":true,"session":"s1"}')
 
 

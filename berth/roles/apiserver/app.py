@@ -5,6 +5,7 @@ and that what is in flight when the drain begins is answered.
 """
 
 import platform
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import SystemRandom
@@ -27,13 +28,18 @@ from berth.runtime.serve import ServeLimits, Server, connections_that_fit, serve
 from berth.runtime.supervise import Handle, open_service_nursery
 from berth.runtime.tls import ServerTls, TlsFiles, TlsInvalid
 from berth.service.leases import open_leases
+from berth.service.limits import Limits
 from berth.service.measured import MeasuredStore
 from berth.service.sweeper import Sweeping
 from berth.version import COMMIT, VERSION
 from berth.wire.checks import TtlBounds
-from berth.wire.routes import BODY_MAX_BYTES
+from berth.wire.replies import watch_line
+from berth.wire.routes import BATCH_MAX_BYTES
 
-CONNECTIONS_MAX = 1000
+CONNECTIONS_MAX = 10_000
+
+GATHER_SECONDS = 0.002
+"""How long a round on a disk waits for the next caller; see `Rounds`."""
 
 
 async def serve(
@@ -48,20 +54,40 @@ async def serve(
     async with AsyncExitStack() as stack:
         opened = await stack.enter_async_context(open_store(options, source, clock=clock, logger=logger))
         store = MeasuredStore(opened, clock=clock, observe=instruments.observe_store)
-        sweeping = Sweeping(options.gc_interval, options.gc_grace)
+        limits = Limits(
+            options.limits, now_us=clock.boot_us, refused=lambda kind: instruments.limited.labels(kind).inc()
+        )
         leases = await stack.enter_async_context(
-            open_leases(store, clock=clock, rng=SystemRandom(), logger=logger, sweeping=sweeping)
+            open_leases(
+                store,
+                clock=clock,
+                rng=SystemRandom(),
+                logger=logger,
+                audit=logs.logger("audit"),
+                sweeping=Sweeping(options.gc_interval, options.gc_grace),
+                limits=limits,
+                encode=watch_line,
+                gather_seconds=GATHER_SECONDS if options.backend == "sql" else 0,
+            )
         )
         nursery = await stack.enter_async_context(open_service_nursery())
         gate = ReadyGate(leases.ping, nursery)
-        running = _Running(options, tls, authenticator, gate, logger)
+        running = _Running(options, tls, authenticator, gate, logger, leases.end_waiting)
         handlers = Handlers(
             leases,
             bounds=TtlBounds(options.min_ttl, options.max_ttl),
             auth_mode=authenticator.mode,
-            audit=logs.logger("audit"),
+            logger=logger,
+            waiting=instruments.waiting.inc,
+            watching=instruments.watching.inc,
         )
-        app = build_app(handlers, authenticator=authenticator, ready=running.ready, logger=logger)
+        app = build_app(
+            handlers.by_operation,
+            authenticator=authenticator,
+            limits=limits,
+            ready=running.ready,
+            logger=logger,
+        )
         observed = Observed(app, instruments=instruments, logger=logger, clock=clock)
         instruments.certificate.set_function(lambda: tls.not_after_seconds)
         nursery.start_soon(tls.watch)
@@ -109,12 +135,14 @@ class _Running:
         authenticator: Authenticator,
         gate: ReadyGate,
         logger: Logger,
+        end_waiting: Callable[[], None],
     ) -> None:
         self._options = options
         self._tls = tls
         self._authenticator = authenticator
         self._gate = gate
         self._logger = logger
+        self._end_waiting = end_waiting
         self._servers: list[Server] = []
         self._draining = False
         self.drained = trio.Event()
@@ -136,7 +164,7 @@ class _Running:
             address=address,
             tls=tls,
             logger=self._logger,
-            limits=ServeLimits(connections=connections_that_fit(CONNECTIONS_MAX), body_bytes=BODY_MAX_BYTES),
+            limits=ServeLimits(connections=connections_that_fit(CONNECTIONS_MAX), body_bytes=BATCH_MAX_BYTES),
             error_body=error_body,
         )
         self._servers.append(await nursery.start(serving))
@@ -145,9 +173,10 @@ class _Running:
         return Readiness(False, "draining") if self._draining else await self._gate()
 
     async def drain(self) -> None:
-        """Say that it is not ready, serve on for the delay, then let what is in flight end."""
+        """Say that it is not ready, serve on for the delay, end what waits, let what is in flight end."""
         self._draining = True
         await trio.sleep(self._options.drain_delay)
+        self._end_waiting()
         for server in self._servers:
             await server.drain()
         self.drained.set()

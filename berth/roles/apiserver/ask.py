@@ -1,6 +1,6 @@
 """Ask: one request as the handlers see it, whatever framework carries it."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, TypeVar, cast
 
 from msgspec import Struct
@@ -9,10 +9,20 @@ from berth.core.names import Key
 from berth.core.requests import Refused
 from berth.roles.apiserver.auth import Identity, authorize
 from berth.roles.apiserver.observe import Entry, label_of
+from berth.service.limits import Kind, Limits
+from berth.service.rounds import Origin
 from berth.wire import checks, routes
-from berth.wire.problems import refusal
+from berth.wire.problems import Code, Failure, refusal
 
 OutcomeT = TypeVar("OutcomeT")
+
+_CODES: dict[Kind, Code] = {
+    "rate": "rate_limited",
+    "renew_rate": "rate_limited",
+    "waiting": "too_many_connections",
+    "watching": "too_many_connections",
+    "leases": "quota",
+}
 
 
 class Ask(Struct):
@@ -32,6 +42,16 @@ class Ask(Struct):
     def key(self) -> Key:
         return checks.checked_key(self.parts["namespace"], self.parts["name"])
 
+    def origin(self, reason: str = "") -> Origin:
+        """Whom the audit log names."""
+        return Origin(self.identity.tenant, self.entry.request_id, reason)
+
+
+class Lines(Struct):
+    """A reply that goes on: JSON lines as they come."""
+
+    lines: AsyncIterator[bytes]
+
 
 Handler = Callable[[Ask], Awaitable[object]]
 
@@ -42,3 +62,9 @@ def told(ask: Ask, outcome: OutcomeT | Refused) -> OutcomeT:
         raise refusal(outcome)
     ask.entry.outcome = label_of(cast("Any", outcome))
     return outcome
+
+
+def limited(limits: Limits, kind: Kind, retry_after_seconds: float | None = None) -> Failure:
+    """The failure for a tenant who is at a limit."""
+    limits.refused(kind)
+    return Failure(_CODES[kind], retry_after_seconds=retry_after_seconds)

@@ -7,16 +7,19 @@ tenant. Log lines carry no key and no body.
 
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextlib import ExitStack
 from typing import Any, get_args
 
-from msgspec import Struct
+import trio
+from msgspec import Struct, field
 
 from berth.core.requests import Outcome
 from berth.runtime.asgi import AsgiApp, Message, Receive, Scope, Send
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.runtime.metrics import Metrics
+from berth.service.limits import Kind
 from berth.service.measured import BUCKETS_SECONDS, Call, Result
 from berth.wire.problems import Label
 from berth.wire.routes import HEALTHZ, LIVEZ
@@ -41,14 +44,26 @@ LABEL_OF: dict[str, Label] = {
 
 
 class Entry(Struct):
-    """What becomes known of one request on its way; the application fills it in."""
+    """What becomes known of one request on its way; the application fills it in.
+
+    `outcomes` are a batch's. What is entered in `closing` ends with the request. `take_back` undoes what was
+    granted if the answer could not be sent.
+    """
 
     request_id: str
     route: str = UNMATCHED
     status: int = GONE_STATUS
     outcome: Label = ""
+    outcomes: dict[Label, int] = field(default_factory=dict[Label, int])
     tenant: str = ""
     error: str = ""
+    closing: ExitStack = field(default_factory=ExitStack)
+    take_back: Callable[[], Awaitable[None]] | None = None
+    answered: bool = False
+
+    def count(self, label: Label) -> None:
+        """Note the outcome of one operation of a batch."""
+        self.outcomes[label] = self.outcomes.get(label, 0) + 1
 
 
 def label_of(outcome: Outcome) -> Label:
@@ -76,6 +91,15 @@ class Instruments:
             ("op", "backend", "outcome"),
             buckets=BUCKETS_SECONDS,
         )
+        self.limited = metrics.counter(
+            "berth_apiserver_limited_total",
+            "Requests refused because their tenant is at a limit.",
+            ("limit",),
+        )
+        for kind in get_args(Kind):
+            self.limited.labels(kind)
+        self.waiting = metrics.gauge("berth_apiserver_waiting", "Acquires that wait for a lease.")
+        self.watching = metrics.gauge("berth_apiserver_watching", "Streams that watch leases.")
         self.certificate = metrics.gauge(
             "berth_apiserver_tls_certificate_not_after_seconds",
             "When the certificate being served expires, in seconds since 1970-01-01 UTC.",
@@ -101,18 +125,24 @@ class Observed:
         start_us = self._clock.boot_us()
         self._instruments.inflight.inc()
         try:
-            await self._app(scope, receive, _with_request_id(send, entry))
+            with entry.closing:
+                await self._app(scope, receive, _with_request_id(send, entry))
         finally:
             self._instruments.inflight.dec()
             self._note(scope, entry, self._clock.boot_us() - start_us)
+            if entry.take_back is not None and not entry.answered:
+                with trio.CancelScope(shield=True):
+                    await entry.take_back()
 
     def _note(self, scope: Scope, entry: Entry, elapsed_us: int) -> None:
         method = scope["method"] if scope["method"] in _METHODS else "OTHER"
         labels = (entry.route, method, str(entry.status))
         self._instruments.requests.labels(*labels).inc()
         self._instruments.duration.labels(*labels).observe(elapsed_us / 1_000_000)
-        if entry.outcome:
-            self._instruments.outcomes.labels(entry.outcome).inc()
+        outcomes = {entry.outcome: 1} if entry.outcome else entry.outcomes
+        for label, count in outcomes.items():
+            if label:
+                self._instruments.outcomes.labels(label).inc(count)
         fields: dict[str, Any] = {
             "method": scope["method"],
             "path": scope["path"],
@@ -148,6 +178,7 @@ def _with_request_id(send: Send, entry: Entry) -> Send:
             entry.status = message["status"]
             message["headers"] = [*message["headers"], (b"x-request-id", entry.request_id.encode())]
         await send(message)
+        entry.answered = message["type"] == "http.response.body" and not message.get("more_body", False)
 
     return sending
 

@@ -10,6 +10,7 @@ from berth.config.common import LogOptions
 from berth.config.kinds import Duration
 from berth.config.option import Opt
 from berth.config.secret import Secret
+from berth.service.limits import LimitSettings
 
 _TTL_LEAST_SECONDS = 1.0
 _TTL_MOST_SECONDS = float(2**31 - 1)
@@ -51,6 +52,15 @@ class ApiserverOptions(LogOptions):
     ] = None
     min_ttl: Annotated[Duration, Opt("Shortest ttl that is granted")] = 1.0
     max_ttl: Annotated[Duration, Opt("Longest ttl that is granted")] = 86_400.0
+    max_rate: Annotated[
+        int, Opt("Operations a second of one tenant, other than those that keep leases; 0: no limit")
+    ] = 0
+    max_renew_rate: Annotated[int, Opt("Renewals and releases a second of one tenant; 0: no limit")] = 0
+    max_waiting: Annotated[int, Opt("Acquires of one tenant that may wait at a time; 0: no limit")] = 0
+    max_watching: Annotated[int, Opt("Watches of one tenant at a time; 0: no limit")] = 0
+    max_leases: Annotated[
+        int, Opt("Leases that one tenant may hold, and wait for, at a time on this server; 0: no limit")
+    ] = 0
     mem_quarantine: Annotated[
         Duration, Opt("How long after its start the mem store grants nothing, for exclusion across a restart")
     ] = 0.0
@@ -67,6 +77,15 @@ class ApiserverOptions(LogOptions):
         return self.store_backend or "mem"
 
     @property
+    def limits(self) -> LimitSettings:
+        """Limits are of tenants: where everybody may do everything there are none."""
+        if self.auth == "none":
+            return LimitSettings()
+        return LimitSettings(
+            self.max_rate, self.max_renew_rate, self.max_waiting, self.max_watching, self.max_leases
+        )
+
+    @property
     def auth(self) -> Literal["none", "static-keys"]:
         return self.auth_mode or ("none" if self.backend == "mem" else "static-keys")
 
@@ -77,6 +96,7 @@ class ApiserverOptions(LogOptions):
             *self._store_problems(),
             *self._auth_problems(),
             *self._ttl_problems(),
+            *self._limit_problems(),
         ]
 
     def _tls_problems(self) -> Iterator[str]:
@@ -118,6 +138,21 @@ class ApiserverOptions(LogOptions):
             yield "--api-keys-file: required with --auth-mode static-keys (or say --auth-mode none)"
         if self.auth != "static-keys" and self.api_keys_file is not None:
             yield "--api-keys-file: only with --auth-mode static-keys"
+
+    def _limit_problems(self) -> Iterator[str]:
+        limits = {
+            "--max-rate": self.max_rate,
+            "--max-renew-rate": self.max_renew_rate,
+            "--max-waiting": self.max_waiting,
+            "--max-watching": self.max_watching,
+            "--max-leases": self.max_leases,
+        }
+        negative = [flag for flag, value in limits.items() if value < 0]
+        if negative:
+            yield f"{', '.join(negative)}: must be 0 (no limit) or more"
+        given = [flag for flag, value in limits.items() if value]
+        if given and self.auth == "none":
+            yield f"{', '.join(given)}: limits are of tenants, and with --auth-mode none there are none"
 
     def _ttl_problems(self) -> Iterator[str]:
         if not _TTL_LEAST_SECONDS <= self.min_ttl <= self.max_ttl <= _TTL_MOST_SECONDS:

@@ -5,9 +5,9 @@ with a code. Promises that nothing but a defect is a 500, and that its text stay
 """
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 from urllib.parse import unquote
 
 import msgspec
@@ -15,19 +15,34 @@ import trio
 from quart import Response, request
 from quart.wrappers.base import BaseRequestWebsocket
 from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
+from berth.roles.apiserver.ask import Ask, Handler, Lines, limited
 from berth.roles.apiserver.auth import ANYBODY, Authenticator
-from berth.roles.apiserver.handlers import Ask, Handler, Handlers
 from berth.roles.apiserver.observe import Entry
 from berth.runtime.asgi import AsgiApp
 from berth.runtime.health import Readiness
 from berth.runtime.log import Logger
+from berth.service.limits import Lane, Limits
 from berth.store.api import StoreFault
+from berth.wire import batch
 from berth.wire.checks import BodyDecoder
 from berth.wire.problems import Code, Failure
-from berth.wire.routes import BODY_MAX_BYTES, HEALTHZ, LIVEZ, OPERATIONS, READYZ, Operation
+from berth.wire.routes import (
+    BATCH,
+    BODY_MAX_BYTES,
+    END_SESSION,
+    HEALTHZ,
+    LIVEZ,
+    OPERATIONS,
+    READYZ,
+    RELEASE,
+    RENEW,
+    RENEW_SESSION,
+    Operation,
+)
 from berth.wire.shapes import ErrorReply
 
 BODY_SECONDS = 5.0
@@ -36,6 +51,9 @@ RETRY_AFTER_MOST_SECONDS = 3
 _encode = msgspec.json.Encoder().encode
 _TEXT = "text/plain; charset=utf-8"
 _JSON = "application/json"
+_NDJSON = "application/x-ndjson"
+_BODY_MAX_BYTES = {operation.path: operation.body_max_bytes for operation in OPERATIONS}
+_KEEPS_ALIVE = {RENEW.id, RELEASE.id, RENEW_SESSION.id, END_SESSION.id}
 
 
 def error_body(status: int) -> bytes:
@@ -45,31 +63,43 @@ def error_body(status: int) -> bytes:
 
 
 def build_app(
-    handlers: Handlers,
+    handlers: Mapping[str, Handler],
     *,
     authenticator: Authenticator,
+    limits: Limits,
     ready: Callable[[], Awaitable[Readiness]],
     logger: Logger,
 ) -> AsgiApp:
-    """The application. It expects to be called through `observe.Observed`."""
+    """The application over `handlers` by operation. It expects to be called through `observe.Observed`."""
     app = _App("berth", static_folder=None)
     # Quart's own limits of time would cut streams off and answer in HTML.
-    app.config.update(MAX_CONTENT_LENGTH=BODY_MAX_BYTES, BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
+    app.config.update(BODY_TIMEOUT=None, RESPONSE_TIMEOUT=None)
     app.config["PROVIDE_AUTOMATIC_OPTIONS"] = False
     app.url_map.merge_slashes = False
     for operation in OPERATIONS:
         if operation.text:
             view = _health_view(operation, ready, logger)
         else:
-            view = _view(operation, handlers.by_operation[operation.id], authenticator)
+            view = _view(operation, handlers[operation.id], authenticator, limits)
         rule = operation.path.replace("{", "<").replace("}", ">")
         app.add_url_rule(rule, operation.id, view, methods=[operation.method])
     _handle_errors(app, logger)
     return cast("AsgiApp", app)
 
 
+class _Request(TrioRequest):
+    """A request whose body is limited as its path has it."""
+
+    def __init__(self, method: str, scheme: str, path: str, *rest: Any, **settings: Any) -> None:
+        self.body_max_bytes = _BODY_MAX_BYTES.get(path, BODY_MAX_BYTES)
+        settings["max_content_length"] = self.body_max_bytes
+        super().__init__(method, scheme, path, *rest, **settings)
+
+
 class _App(QuartTrio):
     """Routes by the path alone: whatever host the caller thinks it talks to, it talks to this one."""
+
+    request_class = _Request
 
     def create_url_adapter(self, request: BaseRequestWebsocket | None) -> MapAdapter | None:
         if request is None:
@@ -80,8 +110,9 @@ class _App(QuartTrio):
 View = Callable[..., Awaitable[Response]]
 
 
-def _view(operation: Operation, handler: Handler, authenticator: Authenticator) -> View:
-    decode = BodyDecoder(operation.body) if operation.body is not None else None
+def _view(operation: Operation, handler: Handler, authenticator: Authenticator, limits: Limits) -> View:
+    decode = _decoder(operation)
+    lane: Lane = "renew_rate" if operation.id in _KEEPS_ALIVE else "rate"
 
     async def read_body() -> object:
         assert decode is not None
@@ -97,14 +128,26 @@ def _view(operation: Operation, handler: Handler, authenticator: Authenticator) 
         if operation.role is not None:
             identity = authenticator.identify(request.headers.getlist("Authorization"))
             entry.tenant = identity.tenant
+            # What a batch takes is counted by its operations.
+            retry_after_seconds = None if operation is BATCH else limits.rates[lane].take(identity.tenant)
+            if retry_after_seconds is not None:
+                raise limited(limits, lane, retry_after_seconds)
         decoded = {name: unquote(part) for name, part in parts.items()}
         ask = Ask(operation, identity, entry, decoded, request.args, read_body)
         reply = await handler(ask)
         if reply is None:
             return _no_content(operation.status)
+        if isinstance(reply, Lines):
+            return Response(reply.lines, content_type=_NDJSON)
         return Response(_encode(reply) + b"\n", operation.status, content_type=_JSON)
 
     return view
+
+
+def _decoder(operation: Operation) -> Callable[[bytes], object] | None:
+    if operation is BATCH:
+        return batch.operations
+    return BodyDecoder(operation.body) if operation.body is not None else None
 
 
 def _no_content(status: int) -> Response:
@@ -184,7 +227,8 @@ def _failure_of(error: HTTPException) -> Failure:
     """What the framework refuses, in our words."""
     match error:
         case RequestEntityTooLarge():
-            return Failure("body_too_large")
+            limit = cast("_Request", request).body_max_bytes
+            return Failure("body_too_large", f"request body must be at most {limit} bytes")
         case NotFound():
             return Failure("not_found", "no such path; see /openapi.json")
         case MethodNotAllowed():

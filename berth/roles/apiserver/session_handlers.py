@@ -57,7 +57,7 @@ class SessionHandlers:
         ask.authorize(None if admin else holder)
         if holder is not None:
             clean = ask.identity.speaks_for(holder)
-            await self._leases.end_session(session, "clean" if clean else "forced")
+            await self._leases.end_session(session, "clean" if clean else "forced", ask.origin())
         return None
 
     async def _get(self, ask: Ask) -> object:

@@ -1,0 +1,74 @@
+"""Batches: many operations in one body, each judged by itself.
+
+Owns the reading of a batch and the results it is answered with. Promises that an operation which is not
+what it must be spoils only itself; only a body that is no list of objects, or holds too many, is refused as
+a whole.
+"""
+
+from functools import partial
+
+import msgspec
+
+from berth.core.requests import Acquired, Lost, NotAcquired, Released, Renewed
+from berth.wire.checks import body_failure
+from berth.wire.problems import Failure
+from berth.wire.replies import acquire_reply, renew_reply
+from berth.wire.routes import BATCH_MAX
+from berth.wire.shapes import BatchBody, BatchOperation, BatchResult
+
+Told = Acquired | NotAcquired | Renewed | Lost | Released
+"""What an operation of a batch can come to."""
+
+_ANSWERED = partial(BatchResult, 200)
+_DONE = BatchResult(204)
+
+
+class _RawBatch(msgspec.Struct, forbid_unknown_fields=True):
+    operations: list[msgspec.Raw]
+
+
+_decode_batch = msgspec.json.Decoder(BatchBody).decode
+_decode_raw_batch = msgspec.json.Decoder(_RawBatch).decode
+_decode_operation = msgspec.json.Decoder(BatchOperation).decode
+
+
+def operations(raw: bytes) -> list[BatchOperation | Failure]:
+    """The operations in a body, each as it is meant or as the failure that it is."""
+    try:
+        found: list[BatchOperation | Failure] = [*_decode_batch(raw).operations]
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        found = _one_by_one(raw)
+    if len(found) > BATCH_MAX:
+        raise Failure("invalid_body", f"a batch holds at most {BATCH_MAX} operations")
+    return found
+
+
+def _one_by_one(raw: bytes) -> list[BatchOperation | Failure]:
+    try:
+        raws = _decode_raw_batch(raw).operations
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise body_failure(error) from error
+    if not all(bytes(each[:1]) == b"{" for each in map(memoryview, raws)):
+        raise Failure("invalid_body", "invalid json body: every operation must be a JSON object")
+    return [_operation(each) for each in raws]
+
+
+def _operation(raw: msgspec.Raw) -> BatchOperation | Failure:
+    try:
+        return _decode_operation(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return body_failure(error)
+
+
+def result(outcome: Told) -> BatchResult:
+    match outcome:
+        case Renewed() | Lost():
+            return renew_reply(outcome, _ANSWERED)
+        case Acquired() | NotAcquired():
+            return acquire_reply(outcome, _ANSWERED)
+        case Released():
+            return _DONE
+
+
+def failed(failure: Failure) -> BatchResult:
+    return BatchResult(failure.problem.status, error=failure.text, code=failure.code)
