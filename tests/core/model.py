@@ -113,10 +113,12 @@ class Model:
         places = self.places(request)
         if len(blocking) >= places:
             return self.refuse(live, blocking, places)
-        if self.token == TOKEN_MAX:
-            return ("token_exhausted",)
         if len(blocking) + len(self.tokens("doubtful")) >= places:
             self.write_off_doubtful()
+        if request.keep_only:
+            return ("waiters", max(self.held, default=None), None)
+        if self.token == TOKEN_MAX:
+            return ("token_exhausted",)
         self.drop(self.tokens("over"))
         self.token += 1
         self.held[self.token] = Held(request.holder, request.session)

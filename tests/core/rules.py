@@ -156,6 +156,8 @@ def _check_served(before: World, request: Request, outcome: Outcome) -> None:
             assert (holder, token) not in mine, "a release by its holder was refused"
         case Release(), _:
             assert isinstance(outcome, Released)
+        case Acquire(), NotAcquired(reason="waiters"):
+            assert request.keep_only, "one who may take was told to wait"
         case Acquire(), NotAcquired():
             standing = [old for old in all_before if is_live(before, old) or is_closed(before, old)]
             assert len(standing) >= _places(before.record, request), "a free lease was refused"

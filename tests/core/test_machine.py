@@ -4,6 +4,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from berth.core.ownership import ended_by_now, ownership
 from berth.core.requests import (
     Acquire,
     Acquired,
@@ -18,7 +19,7 @@ from berth.core.requests import (
 from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionAlive, SessionRequest
 from tests.core.model import Model
 from tests.core.rules import check_session_step, check_step, is_live
-from tests.core.world import Core, World, session_step, step, told
+from tests.core.world import Core, World, observe, session_step, step, told
 
 HOLDERS = st.sampled_from(["a", "b", "c"])
 TTLS = st.sampled_from([2, 3, 7])
@@ -42,6 +43,8 @@ class LeaseMachine(RuleBasedStateMachine):
         self.asked: list[Request] = []
         self.granted: dict[int, str] = {}
         self.newest: dict[str, str] = {}
+        self.owners: dict[int, str] = {}
+        """Who holds the lease, as the changes of ownership tell it."""
 
     @initialize(exclusive=st.booleans(), ttl=TTLS)
     def begin(self, exclusive: bool, ttl: int):
@@ -64,9 +67,17 @@ class LeaseMachine(RuleBasedStateMachine):
         self.world = self.world._replace(now=self.world.now + ticks)
         self.model.now += ticks
 
-    @rule(holder=HOLDERS, ttl=TTLS, semantics=SEMANTICS, max_holders=MAX_HOLDERS, lock_delay=LOCK_DELAYS)
-    def acquire(self, holder, ttl, semantics, max_holders, lock_delay):
-        self._ask(Acquire(holder, ttl, None, self._semantics(semantics), max_holders, lock_delay))
+    @rule(
+        holder=HOLDERS,
+        ttl=TTLS,
+        semantics=SEMANTICS,
+        max_holders=MAX_HOLDERS,
+        lock_delay=LOCK_DELAYS,
+        keep_only=st.sampled_from([False, False, True]),
+    )
+    def acquire(self, holder, ttl, semantics, max_holders, lock_delay, keep_only):
+        terms = (self._semantics(semantics), max_holders, lock_delay, keep_only)
+        self._ask(Acquire(holder, ttl, None, *terms))
 
     @rule(
         holder=HOLDERS, session=SESSIONS, semantics=SEMANTICS, max_holders=MAX_HOLDERS, lock_delay=LOCK_DELAYS
@@ -137,6 +148,22 @@ class LeaseMachine(RuleBasedStateMachine):
         assert not self.exclusive or len(live) <= 1
         assert all(self.granted[tenure.token] == tenure.holder for tenure in tenures)
 
+    @invariant()
+    def the_changes_of_ownership_tell_who_holds(self):
+        ended = {change.token: change.kind for change in ended_by_now(observe(self.world), ())}
+        assert [token for token in self.owners if token not in ended] == self.model.tokens("live")
+        assert "acquired" not in ended.values()
+
+    def _note_ownership(self, before: World, outcome: Outcome):
+        was = observe(before)
+        now = was if self.world.record is before.record else observe(self.world)
+        for change in ownership(was, outcome, now):
+            if change.kind == "acquired":
+                assert change.token > max(self.owners, default=0)
+                self.owners[change.token] = change.holder
+            else:
+                assert self.owners.pop(change.token) == change.holder
+
     def _ask(self, request: Request):
         self.asked.append(request)
         expected, outcome = self.model.ask(request), self._step(request)
@@ -150,6 +177,7 @@ class LeaseMachine(RuleBasedStateMachine):
             before = self.world
             self.world, outcome = step(self.decides, before, request)
             check_step(before, request, outcome, self.world)
+            self._note_ownership(before, outcome)
             if not isinstance(outcome, EndFirst):
                 return outcome
             for session in outcome.sessions:

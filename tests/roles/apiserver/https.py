@@ -52,7 +52,7 @@ class Caller:
     def __init__(self, address: tuple[str, int], ca_file: Path, key: str | None = None) -> None:
         self._address = address
         self._context = trusting(ca_file)
-        self._authorization = {} if key is None else {"Authorization": f"Bearer {key}"}
+        self.authorization = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._connection: ssl.SSLSocket | None = None
 
     def call(
@@ -64,7 +64,7 @@ class Caller:
     ) -> Reply:
         """One request, in one piece. A body of bytes goes out as it is, another as JSON."""
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        fields = {**self._authorization, **(headers or {}), "Content-Length": str(len(data))}
+        fields = {**self.authorization, **(headers or {}), "Content-Length": str(len(data))}
         if self._connection is None:
             self._connection = self.connect()
         lines = (f"{name}: {value}" for name, value in fields.items())

@@ -1,6 +1,5 @@
 """What an operator sees of requests: metrics under the names that dashboards know, and lines in the log."""
 
-import http.client
 import re
 from contextlib import closing
 
@@ -9,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.roles.apiserver.conftest import Lease, calling, new_path
 from tests.roles.apiserver.https import Caller, head
+from tests.roles.apiserver.scrape import fetch, value
 from tests.support.apiserver import Apiserver, until
 
 ROUTE = "POST /v1alpha1/namespaces/{namespace}/leases/{name}"
@@ -22,26 +22,6 @@ OUTCOMES = {
     "invalid-key",
     "error",
 }
-
-
-def fetch(server: Apiserver, path: str, method: str = "GET") -> tuple[int, str, str]:
-    """Status, content type and body from the metrics port."""
-    connection = http.client.HTTPConnection(*server.metrics_address, timeout=5)
-    try:
-        connection.request(method, path)
-        response = connection.getresponse()
-        return response.status, response.headers["Content-Type"], response.read().decode()
-    finally:
-        connection.close()
-
-
-def value(server: Apiserver, name: str, **labels: str) -> float:
-    """The sample of this name with exactly these labels; 0 where there is none yet."""
-    for family in text_string_to_metric_families(fetch(server, "/metrics")[2]):
-        for sample in family.samples:
-            if sample.name == name and sample.labels == labels:
-                return sample.value
-    return 0.0
 
 
 def outcomes(server: Apiserver) -> dict[str, float]:
