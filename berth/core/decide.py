@@ -34,8 +34,9 @@ from berth.core.requests import (
     Renew,
     Renewed,
     Request,
+    View,
 )
-from berth.core.standing import Life, lives, opens_in_us, standing, view
+from berth.core.standing import Life, lives, lives_on_us, opens_in_us, standing, view
 
 
 def decide(observed: Observed, request: Request) -> Decision:
@@ -44,7 +45,7 @@ def decide(observed: Observed, request: Request) -> Decision:
         case Acquire():
             decision = _acquire(observed, request)
         case Renew():
-            decision = _renew(observed, request)
+            return decide_renewal(observed, request)
         case Release():
             decision = _release(observed, request)
         case Expire():
@@ -207,20 +208,37 @@ def _closed(
     return EndFirst(_doubtful_sessions(in_the_way))
 
 
-def _renew(observed: Observed, request: Renew) -> Decision:
-    judged = lives(observed)
-    for life in judged:
-        tenure = life.tenure
-        if (tenure.holder, tenure.token) != (request.holder, request.token) or life.state != "live":
+def decide_renewal(observed: Observed, request: Renew) -> Decision:
+    """As `decide`, for what is by far the most asked: it looks at nothing but the tenure itself."""
+    record = observed.record
+    tenures = record.tenures if record is not None else ()
+    for at, tenure in enumerate(tenures):
+        holder, token = tenure.holder, tenure.token
+        if token != request.token or holder != request.holder:
             continue
+        left_us = lives_on_us(observed, at)
+        if left_us < 0:
+            break
         if tenure.session is not None:
             return Decision(None, Refused("held_by_session"))
-        assert observed.record is not None
-        kept = _renewed(life, request.ttl_us, observed.at_us)
-        tenures = tuple(kept.tenure if other is life else other.tenure for other in judged)
-        write = replace(observed.record, version=observed.record.version + 1, tenures=tenures)
-        return Decision(write, Renewed(view(kept)))
-    return Decision(None, Lost(standing(observed.record, judged)))
+        assert record is not None
+        # Its expiry never moves back: the reply that shortens it may be lost.
+        ttl_us = request.ttl_us if request.ttl_us > left_us else left_us
+        acquired_at_us = tenure.acquired_at_us
+        kept = Tenure(holder, token, acquired_at_us, ttl_us)
+        write = Record(
+            record.key,
+            record.version + 1,
+            record.token,
+            (kept,) if len(tenures) == 1 else (*tenures[:at], kept, *tenures[at + 1 :]),
+            record.semantics,
+            record.max_holders,
+            record.lock_delay_us,
+            record.ended,
+        )
+        told = View(holder, token, acquired_at_us, observed.at_us + ttl_us, ttl_us)
+        return Decision(write, Renewed(told))
+    return Decision(None, Lost(standing(record, lives(observed))))
 
 
 def _release(observed: Observed, request: Release) -> Decision:

@@ -6,6 +6,7 @@ from functools import lru_cache
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
+@lru_cache(maxsize=4096)  # leases that were acquired or renewed together share their instants
 def rfc3339(at_us: int | None) -> str:
     """The instant in UTC, with as many of six fractional digits as it needs; year 1 for None or 0."""
     if not at_us:

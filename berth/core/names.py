@@ -5,12 +5,16 @@ sentence comes out. It does not decode, trim, fold case or normalise: names are 
 """
 
 import re
+from functools import lru_cache
 from typing import NamedTuple
 
 NAMESPACE_MAX = 63
 NAME_MAX = 253
 KEY_MAX = 253
 HOLDER_MAX_BYTES = 253
+
+CACHED_MAX = 16_384
+"""The same names are checked again with every renewal."""
 
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", re.ASCII)
 _SUBDOMAIN = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", re.ASCII)
@@ -66,6 +70,7 @@ def key_problem(key: Key) -> str | None:
     )
 
 
+@lru_cache(maxsize=CACHED_MAX)
 def holder_problem(holder: str, *, length_limited: bool = True) -> str | None:
     """Why `holder` cannot be stored and compared, or None.
 

@@ -40,6 +40,17 @@ def lives(observed: Observed) -> tuple[Life, ...]:
     )
 
 
+def lives_on_us(observed: Observed, at: int) -> int:
+    """How long the tenure at this place lives on; negative when it has ended. As `lives`, for one."""
+    record = observed.record
+    assert record is not None
+    tenure, idle_us = record.tenures[at], observed.idle_us[at]
+    if tenure.session is None:
+        return tenure.ttl_us - idle_us
+    life = _life(tenure, idle_us, record.lock_delay_us, observed)
+    return life.left_us if life.state == "live" else -1
+
+
 def _life(tenure: Tenure, idle_us: int, lock_delay_us: int, observed: Observed) -> Life:
     if tenure.session is not None:
         return _life_by_session(tenure, lock_delay_us, observed.sessions, observed.at_us)

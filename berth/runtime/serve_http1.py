@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import h11
 from hypercorn.events import Closed, Event, RawData
-from hypercorn.protocol.events import Body, EndBody, Request, Response
+from hypercorn.protocol.events import Body, EndBody, Request, Response, StreamClosed
 from hypercorn.protocol.events import Event as StreamEvent
 from hypercorn.protocol.h11 import STREAM_ID, H11Protocol
 from hypercorn.protocol.http_stream import ASGIHTTPState, HTTPStream
@@ -19,6 +19,8 @@ from hypercorn.typing import H11SendableEvent, TaskGroup
 from hypercorn.utils import suppress_body
 
 from berth.runtime.serve_site import Site
+
+BODY_PIECE_BYTES = 256 * 1024
 
 Peer = tuple[str, int] | None
 
@@ -147,9 +149,19 @@ class Exchange(HTTPStream):
         )
         self._site = site
         self._tell = protocol.send
+        self._held_body = bytearray()
 
     async def handle(self, event: StreamEvent) -> None:
-        await super().handle(event)
+        """Hypercorn's, but the application gets a long body in few pieces: each costs it a turn."""
+        if isinstance(event, Body):
+            self._held_body += event.data
+            if len(self._held_body) < BODY_PIECE_BYTES:
+                return
+        if self._held_body and not isinstance(event, StreamClosed):
+            await super().handle(Body(stream_id=STREAM_ID, data=bytes(self._held_body)))
+            self._held_body.clear()
+        if not isinstance(event, Body):
+            await super().handle(event)
         if isinstance(event, EndBody):
             await self._tell(RequestRead())
 

@@ -7,7 +7,7 @@ written, or has ended, and can refuse nothing.
 
 from berth.core.ownership import Ownership
 from berth.runtime.log import Logger
-from berth.service.rounds import Origin
+from berth.service.asking import Origin
 
 
 class Audit:

@@ -4,7 +4,7 @@ Owns the wiring of store, rounds, register, waiters, feed, audit and sweeper, an
 nothing. It knows neither HTTP nor who is allowed what.
 """
 
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from random import Random
 from typing import NamedTuple, cast
@@ -31,11 +31,13 @@ from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionOu
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.runtime.supervise import open_service_nursery
+from berth.service.asking import NOBODY, Answer, Change, Operation, Origin, Renewal
 from berth.service.audit import Audit
 from berth.service.feed import Feed
 from berth.service.limits import Limits
 from berth.service.register import Register
-from berth.service.rounds import NOBODY, Answer, Change, Operation, Origin, Rounds
+from berth.service.renewing import WORTH_IT, Renewing
+from berth.service.rounds import Rounds
 from berth.service.sweeper import Sweeper, Sweeping
 from berth.service.waiters import Waited, Waiters
 from berth.store.api import Reading, Store
@@ -57,9 +59,18 @@ class LeaseService:
     `origin` says on whose behalf something is asked.
     """
 
-    def __init__(self, store: Store, rounds: Rounds, waiters: Waiters, feed: Feed, limits: Limits) -> None:
+    def __init__(
+        self,
+        store: Store,
+        rounds: Rounds,
+        renewing: Renewing,
+        waiters: Waiters,
+        feed: Feed,
+        limits: Limits,
+    ) -> None:
         self._store = store
         self._rounds = rounds
+        self._renewing = renewing
         self._waiters = waiters
         self.feed = feed
         self.limits = limits
@@ -83,14 +94,20 @@ class LeaseService:
 
     async def many(self, operations: Sequence[Operation]) -> list[Answer]:
         """Carry out many operations in one round, those on one lease in order; a fault is an answer too."""
-        return await self._rounds.submit(
-            [
-                each._replace(request=self._behind_waiters(each.target, each.request))
-                if isinstance(each.request, Acquire) and isinstance(each.target, Key)
-                else each
-                for each in operations
-            ]
-        )
+        if self._waiters.any:
+            operations = [self._behind(each) for each in operations]
+        return await self._rounds.submit(operations)
+
+    async def renew_many(self, asked: Mapping[Key, Renew]) -> list[Answer]:
+        """As `many`, for renewals of as many leases: a large number of them is a round of its own."""
+        if len(asked) < WORTH_IT:
+            return await self._rounds.submit([Operation(key, request) for key, request in asked.items()])
+        return await self._renewing.renew(asked)
+
+    def _behind(self, operation: Operation) -> Operation:
+        if isinstance(operation.request, Acquire) and isinstance(operation.target, Key):
+            return replace(operation, request=self._behind_waiters(operation.target, operation.request))
+        return operation
 
     def end_waiting(self) -> None:
         """The server stops: who waits or watches is let go, and nobody does so from now on."""
@@ -194,6 +211,9 @@ async def open_leases(
     def on_write(change: Change) -> None:
         register.note(change)
 
+    def on_renewals(renewals: list[Renewal]) -> None:
+        register.note_renewals(renewals)
+
     def on_change(change: Ownership, origin: Origin) -> None:
         auditor.tell(change, origin)
         limits.holdings.note(change)
@@ -201,7 +221,10 @@ async def open_leases(
 
     auditor = Audit(audit)
     feed = Feed(incarnation=clock.wall_us(), encode=encode)
-    rounds = Rounds(store, rng=rng, on_change=on_write, gather_seconds=gather_seconds)
+    rounds = Rounds(
+        store, rng=rng, on_change=on_write, on_renewals=on_renewals, gather_seconds=gather_seconds
+    )
+    renewing = Renewing(store, rounds, on_renewals=on_renewals)
     sweeper = Sweeper(rounds, clock=clock, logger=logger, sweeping=sweeping)
     waiters = Waiters(rounds, look=lambda key, in_us: register.look(key, in_us))
     register = Register(
@@ -217,5 +240,5 @@ async def open_leases(
         nursery.start_soon(rounds.run)
         nursery.start_soon(register.run)
         nursery.start_soon(sweeper.run)
-        yield LeaseService(store, rounds, waiters, feed, limits)
+        yield LeaseService(store, rounds, renewing, waiters, feed, limits)
         nursery.cancel_scope.cancel()

@@ -141,6 +141,8 @@ class Limits:
             "rate": Rate(settings.rate, now_us),
             "renew_rate": Rate(settings.renew_rate, now_us),
         }
+        self.rated = bool(settings.rate or settings.renew_rate)
+        """Whether there is any limit on rates."""
         self.waiting = Places(settings.waiting)
         self.watching = Places(settings.watching)
         self.holdings = Holdings(settings.leases)

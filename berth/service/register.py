@@ -18,11 +18,10 @@ import trio
 from berth.core.names import Key
 from berth.core.ownership import Ownership, ended_by_now, ownership
 from berth.core.records import Observed, Session
-from berth.core.requests import Renewed
 from berth.core.standing import lives
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
-from berth.service.rounds import NOBODY, Change, LeaseChange, Origin
+from berth.service.asking import NOBODY, Change, LeaseChange, Origin, Renewal
 from berth.service.timers import Timers
 from berth.store.api import Reading, Store, StoreFault
 
@@ -85,21 +84,27 @@ class Register:
         if not isinstance(change, LeaseChange):
             self._note_session(change.session, change.origin)
             return
-        record, turns, origins = change
+        record, turns, origins = change.record, change.turns, change.origins
         for noted in self._noted:
             noted.add(record.key)
         if self._unlisted is not None and record.key > self._unlisted and record.key not in self._early:
             self._early.add(record.key)
             self._take_up(turns[0].before)
-        if len(turns) == 1 and len(record.tenures) == 1 and isinstance(renewed := turns[0].outcome, Renewed):
-            self._set(self._leases, record.key, renewed.view.remaining_us + 1)
-            return
         for turn, origin in zip(turns, origins, strict=False):
             for each in ownership(*turn):
                 if each.kind == "acquired" or each.token not in self._told.get(record.key, ()):
                     self._on_change(each, origin)
         self._follow(turns[-1].after, before=turns[0].before)
         self._on_opening(record.key)
+
+    def note_renewals(self, renewals: list[Renewal]) -> None:
+        """Leases live on, and nothing else: by far the most frequent news."""
+        now_us = self._clock.boot_us()
+        for noted in self._noted:
+            noted.update(key for key, _ in renewals)
+        put_off = self._leases.set
+        for key, remaining_us in renewals:
+            put_off(key, now_us + remaining_us + 1)
 
     def look(self, key: Key, in_us: int) -> None:
         """Look at the lease in so long, if it is not to be looked at before."""

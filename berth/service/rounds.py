@@ -15,16 +15,29 @@ leases between rounds, and it does not know what a request is for.
 from collections import deque
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import NamedTuple, cast
+from typing import cast
 
 import trio
+from msgspec import Struct
 from msgspec.structs import replace
 
-from berth.core.decide import Turn, decide_in_turn
+from berth.core.decide import Turn, decide_in_turn, decide_renewal
 from berth.core.names import Key
-from berth.core.records import Record, Session, SessionSeen
-from berth.core.requests import Acquire, EndFirst, Outcome, Request
-from berth.core.sessions import EndSession, SessionOutcome, SessionRequest, decide_session
+from berth.core.records import Observed, Record, Session, SessionSeen
+from berth.core.requests import Acquire, Decision, EndFirst, Outcome, Renew, Renewed, Request
+from berth.core.sessions import EndSession, SessionRequest, decide_session
+from berth.service.asking import (
+    NOBODY,
+    Answer,
+    Change,
+    LeaseChange,
+    Operation,
+    Origin,
+    Pending,
+    Renewal,
+    SessionChange,
+    Submission,
+)
 from berth.store.api import Reading, Store, StoreFault, Write
 
 ROUND_MAX = 5_000
@@ -32,96 +45,49 @@ GATHERINGS_MAX = 10
 GATHERED_ENOUGH = 256
 PENDING_MAX = 50_000
 ATTEMPTS_MAX = 12
+TURNS_MAX = 256
+"""So many requests for one lease are decided in one round, for they are decided in one go."""
 GIVE_WAY_EVERY = 256
 CONTENDED_PAUSE_SECONDS = 0.05
 
 
-class Origin(NamedTuple):
-    """On whose behalf something is asked: for the audit log."""
-
-    tenant: str = ""
-    request_id: str = ""
-    reason: str = ""
-
-
-NOBODY = Origin()
-
-
-class Operation(NamedTuple):
-    """A request and what it is for: a lease's key, or a session's id."""
-
-    target: Key | str
-    request: Request | SessionRequest
-    origin: Origin = NOBODY
-
-
-Answer = Outcome | SessionOutcome | Exception
-
-
-class LeaseChange(NamedTuple):
-    """A lease write that has won: what each operation made of the lease, and the record now stored."""
-
-    record: Record
-    turns: Sequence[Turn]
-    origins: Sequence[Origin]
-
-
-class SessionChange(NamedTuple):
-    """A session write that has won."""
-
-    session: Session
-    origin: Origin
-
-
-Change = LeaseChange | SessionChange
-
-
-class _Submission:
-    """What one caller asked together; he waits until every answer is in."""
-
-    def __init__(self, operations: Sequence[Operation]) -> None:
-        self.operations = operations
-        self.answers: list[Answer | None] = [None] * len(operations)
-        self.missing = len(operations)
-        self.done = trio.Event()
-        self.abandoned = False
-
-    def settle(self, index: int, answer: Answer) -> None:
-        self.answers[index] = answer
-        self.missing -= 1
-        if not self.missing:
-            self.done.set()
-
-
-class _Pending:
-    __slots__ = ("attempts", "index", "operation", "submission")
-
-    def __init__(self, operation: Operation, submission: _Submission, index: int) -> None:
-        self.operation = operation
-        self.submission = submission
-        self.index = index
-        self.attempts = 0
-
-    def settle(self, answer: Answer) -> None:
-        self.submission.settle(self.index, answer)
-
-
-class _Decided(NamedTuple):
+class _Decided(Struct, frozen=True, gc=False):
     """What a round makes of one target: the write it needs, if any, and the answers that wait for it."""
 
-    group: list[_Pending]
+    group: list[Pending]
     write: Write | None
     answers: Sequence[Answer]
     turns: Sequence[Turn] = ()
+
+
+class _Round(Struct):
+    """All that one round carries.
+
+    `alone` are renewals that nobody else asks beside, on leases of one tenure: nearly all that is ever
+    asked. They are decided as everything is, and told with less ado.
+    """
+
+    groups: dict[Key | str, list[Pending]]
+    sessions: set[str]
+    decided: list[_Decided] = []
+    alone: list[tuple[Pending, Decision]] = []
+    writes: list[Write] = []
 
 
 class Rounds:
     """The one way to change anything in a store. `run` must be running while anybody waits."""
 
     def __init__(
-        self, store: Store, *, rng: Random, on_change: Callable[[Change], None], gather_seconds: float = 0
+        self,
+        store: Store,
+        *,
+        rng: Random,
+        on_change: Callable[[Change], None],
+        on_renewals: Callable[[list[Renewal]], None],
+        gather_seconds: float = 0,
     ) -> None:
-        """`on_change` is told of each write that has won, before its answers leave.
+        """`on_change` is told of each write that has won, before its answers leave; `on_renewals` of a
+        round's renewals at once.
 
         `gather_seconds` is for stores where a write is dear: a round waits for further callers as long as one
         comes within so much of another, if the round before it had more than one.
@@ -129,8 +95,9 @@ class Rounds:
         self._store = store
         self._rng = rng
         self._on_change = on_change
+        self._on_renewals = on_renewals
         self._gather_seconds = gather_seconds
-        self._pending: deque[_Pending] = deque()
+        self._pending: deque[Pending] = deque()
         self._asked = trio.Event()
         self._company = False
 
@@ -145,8 +112,8 @@ class Rounds:
             return [fault] * len(operations)
         if not operations:
             return []
-        submission = _Submission(operations)
-        self._pending.extend(_Pending(each, submission, at) for at, each in enumerate(operations))
+        submission = Submission(len(operations))
+        self._pending.extend(Pending(each, submission, at) for at, each in enumerate(operations))
         self._asked.set()
         try:
             await submission.done.wait()
@@ -185,9 +152,9 @@ class Rounds:
             if len(self._pending) <= before:
                 return
 
-    def _close_round(self) -> list[_Pending]:
+    def _close_round(self) -> list[Pending]:
         """What the next round carries; what was asked together stays together."""
-        taken: list[_Pending] = []
+        taken: list[Pending] = []
         while self._pending:
             first = self._pending[0]
             if len(taken) >= ROUND_MAX and first.submission is not taken[-1].submission:
@@ -197,54 +164,84 @@ class Rounds:
             self._asked = trio.Event()
         return [pending for pending in taken if not pending.submission.abandoned]
 
-    async def _round(self, taken: list[_Pending], nursery: trio.Nursery) -> None:
+    async def _round(self, taken: list[Pending], nursery: trio.Nursery) -> None:
+        this = _grouped(taken)
         try:
-            decided = await self._decide(_by_target(taken))
-            writes = [each.write for each in decided if each.write is not None]
-            won = await self._store.write(writes) if writes else set[Key | str]()
-        except Exception as fault:  # noqa: BLE001 - whatever it is, those who wait are told, and the next round runs
+            await self._decide(this)
+            won = await self._store.write(this.writes) if this.writes else set[Key | str]()
+        except Exception as fault:  # noqa: BLE001 - whatever it is, those who wait are told
             for pending in taken:
                 pending.settle(fault)
             return
-        for each in decided:
-            self._conclude(each, won, nursery)
+        await self._conclude(this, None if len(won) == len(this.writes) else won, nursery)
 
-    async def _decide(self, groups: dict[Key | str, list[_Pending]]) -> list[_Decided]:
-        keys = [target for target in groups if isinstance(target, Key)]
-        reading = await self._store.read(keys, _sessions_named(groups))
-        decided: list[_Decided] = []
+    async def _decide(self, this: _Round) -> None:
+        reading = await self._store.read([key for key in this.groups if type(key) is Key], this.sessions)
+        leases = reading.leases
         ending: set[str] = set()
-        for count, (target, group) in enumerate(groups.items(), 1):
-            if isinstance(target, Key):
-                each = _decide_lease(reading, target, group)
+        for count, (target, group) in enumerate(this.groups.items()):
+            if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
+                await trio.lowlevel.checkpoint()
+            if type(target) is Key:
+                observed = leases[target]
+                request = group[0].operation.request
+                if type(request) is Renew and len(group) == 1 and len(observed.idle_us) == 1:
+                    decision = decide_renewal(observed, request)
+                    this.alone.append((group[0], decision))
+                    if decision.write is not None:
+                        this.writes.append(decision.write)
+                    continue
+                each = _decide_lease(observed, group)
                 ending.update(_sessions_to_end(each.answers))
             else:
-                each = _decide_session(reading, target, group)
-            decided.append(each)
-            if count % GIVE_WAY_EVERY == 0:
-                await trio.lowlevel.checkpoint()
-        decided.extend(_decide_session(reading, session, []) for session in sorted(ending - groups.keys()))
-        return decided
+                each = _decide_session(reading, cast("str", target), group)
+            this.decided.append(each)
+        for session in sorted(ending - this.groups.keys()):
+            this.decided.append(_decide_session(reading, session, []))
+        this.writes.extend(each.write for each in this.decided if each.write is not None)
 
-    def _conclude(self, decided: _Decided, won: set[Key | str], nursery: trio.Nursery) -> None:
-        """Tell the answers if the write behind them won, and ask again for what is still open."""
-        group, write, answers, turns = decided
-        if write is not None and _target(write) not in won:
-            self._again(group, nursery)
-            return
-        told = answers[:-1] if answers and isinstance(answers[-1], EndFirst) else answers
+    async def _conclude(self, this: _Round, won: set[Key | str] | None, nursery: trio.Nursery) -> None:
+        """Tell the answers whose writes have won (None: all have), and ask again for what is still open."""
+        renewals: list[Renewal] = []
+        for count, (pending, decision) in enumerate(this.alone):
+            if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
+                await trio.lowlevel.checkpoint()
+            outcome = decision.outcome
+            if type(outcome) is Renewed:
+                key = pending.operation.target
+                if won is not None and key not in won:
+                    self._again([pending], nursery)
+                    continue
+                renewals.append((key, outcome.view.remaining_us))  # type: ignore[arg-type]  # a lease's
+            pending.settle(outcome)
+        if renewals:
+            self._on_renewals(renewals)
+        for count, each in enumerate(this.decided):
+            if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
+                await trio.lowlevel.checkpoint()
+            if each.write is not None and won is not None and _target(each.write) not in won:
+                self._again(each.group, nursery)
+            else:
+                self._tell(each, nursery)
+
+    def _tell(self, decided: _Decided, nursery: trio.Nursery) -> None:
+        group, write, answers = decided.group, decided.write, decided.answers
         if isinstance(write, Record):
             origins = [pending.operation.origin for pending in group]
-            self._on_change(LeaseChange(write, turns, origins))
+            self._on_change(LeaseChange(write, decided.turns, origins))
         elif write is not None:
             self._on_change(SessionChange(write, group[-1].operation.origin if group else NOBODY))
+        told = answers[:-1] if answers and isinstance(answers[-1], EndFirst) else answers
         for pending, answer in zip(group, told, strict=False):
             pending.settle(answer)
-        self._again(group[len(told) :], nursery)
+        if told:
+            self._queue_first(group[len(told) :])
+        else:
+            self._again(group, nursery)
 
-    def _again(self, group: list[_Pending], nursery: trio.Nursery) -> None:
+    def _again(self, group: list[Pending], nursery: trio.Nursery) -> None:
         """Queue a target's requests for the next round, in their order and before whoever came later."""
-        open_still: list[_Pending] = []
+        open_still: list[Pending] = []
         for pending in group:
             pending.attempts += 1
             if pending.attempts < ATTEMPTS_MAX:
@@ -256,33 +253,37 @@ class Rounds:
         else:
             self._queue_first(open_still)
 
-    async def _queue_later(self, group: list[_Pending]) -> None:
+    async def _queue_later(self, group: list[Pending]) -> None:
         """Writers elsewhere keep winning: step back for a moment, each for another."""
         await trio.sleep(self._rng.uniform(0, CONTENDED_PAUSE_SECONDS))
         self._queue_first(group)
 
-    def _queue_first(self, group: list[_Pending]) -> None:
+    def _queue_first(self, group: list[Pending]) -> None:
         if group:
             self._pending.extendleft(reversed(group))
             self._asked.set()
 
 
-def _by_target(taken: list[_Pending]) -> dict[Key | str, list[_Pending]]:
-    groups: dict[Key | str, list[_Pending]] = {}
+def _grouped(taken: list[Pending]) -> _Round:
+    """The requests by what they are for, and the sessions that they name.
+
+    Those that records refer to come with the reading by themselves.
+    """
+    groups: dict[Key | str, list[Pending]] = {}
+    sessions: set[str] = set()
     for pending in taken:
-        groups.setdefault(pending.operation.target, []).append(pending)
-    return groups
-
-
-def _sessions_named(groups: dict[Key | str, list[_Pending]]) -> set[str]:
-    """The sessions that requests name; those that records refer to come with the reading by themselves."""
-    named = {target for target in groups if isinstance(target, str)}
-    for group in groups.values():
-        for pending in group:
-            request = pending.operation.request
-            if isinstance(request, Acquire) and request.session is not None:
-                named.add(request.session)
-    return named
+        operation = pending.operation
+        target, request = operation.target, operation.request
+        group = groups.get(target)
+        if group is None:
+            groups[target] = [pending]
+        else:
+            group.append(pending)
+        if type(target) is str:
+            sessions.add(target)
+        elif type(request) is Acquire and request.session is not None:
+            sessions.add(request.session)
+    return _Round(groups, sessions)
 
 
 def _sessions_to_end(answers: Sequence[Answer]) -> tuple[str, ...]:
@@ -290,17 +291,17 @@ def _sessions_to_end(answers: Sequence[Answer]) -> tuple[str, ...]:
     return last.sessions if isinstance(last, EndFirst) else ()
 
 
-def _decide_lease(reading: Reading, key: Key, group: list[_Pending]) -> _Decided:
-    observed = reading.leases[key]
-    requests = [cast("Request", pending.operation.request) for pending in group]
+def _decide_lease(observed: Observed, group: list[Pending]) -> _Decided:
     try:
-        write, turns = decide_in_turn(observed, requests)
+        write, turns = decide_in_turn(
+            observed, [cast("Request", pending.operation.request) for pending in group[:TURNS_MAX]]
+        )
     except Exception as defect:  # noqa: BLE001 - a defect shown by one lease is answered to it alone
         return _Decided(group, None, [defect] * len(group))
     return _Decided(group, write, [turn.outcome for turn in turns], turns)
 
 
-def _decide_session(reading: Reading, session: str, group: list[_Pending]) -> _Decided:
+def _decide_session(reading: Reading, session: str, group: list[Pending]) -> _Decided:
     """What the group makes of the session, or, for nobody in particular, its end if it has expired."""
     seen = base = reading.sessions.get(session)
     requests = [cast("SessionRequest", pending.operation.request) for pending in group]

@@ -12,7 +12,8 @@ from berth.core.names import Key
 from berth.core.requests import Expire, Expired, NotExpired
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
-from berth.service.rounds import Answer, Operation, Rounds
+from berth.service.asking import Answer, Operation
+from berth.service.rounds import Rounds
 from berth.service.timers import Timers
 
 PAGE = 500

@@ -16,7 +16,8 @@ from msgspec.structs import replace
 
 from berth.core.names import Key
 from berth.core.requests import Acquire, Acquired, NotAcquired, Refused, Release
-from berth.service.rounds import Answer, Operation, Origin, Rounds
+from berth.service.asking import Answer, Operation, Origin
+from berth.service.rounds import Rounds
 
 KEEP_PLACE_SECONDS = 2.0
 
@@ -49,6 +50,11 @@ class Waiters:
         self._queues: dict[Key, list[_Place]] = {}
         self._kept: deque[tuple[float, Key, _Place]] = deque()
         self._ended = False
+
+    @property
+    def any(self) -> bool:
+        """Whether there is a queue at all."""
+        return bool(self._queues)
 
     def waited_for(self, key: Key) -> bool:
         """Whether anybody waits for the lease now."""

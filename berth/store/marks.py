@@ -48,7 +48,24 @@ class StoreTime:
 
 def marked(record: Record, now_us: int) -> Record:
     """The record as it is stored: what it renews is marked with `now_us`, other marks stay."""
-    return replace(record, tenures=tuple(_marked_tenure(tenure, now_us) for tenure in record.tenures))
+    tenures = tuple(
+        [
+            Tenure(each.holder, each.token, each.acquired_at_us, each.ttl_us, each.session, now_us)
+            if each.mark is None
+            else each
+            for each in record.tenures
+        ]
+    )
+    return Record(
+        record.key,
+        record.version,
+        record.token,
+        tenures,
+        record.semantics,
+        record.max_holders,
+        record.lock_delay_us,
+        record.ended,
+    )
 
 
 def marked_session(session: Session, now_us: int) -> Session:
@@ -56,9 +73,16 @@ def marked_session(session: Session, now_us: int) -> Session:
     return session if session.mark is not None else replace(session, mark=now_us)
 
 
-def session_ids(records: Iterable[Record]) -> set[str]:
-    """The sessions that the tenures of `records` refer to."""
-    return {tenure.session for record in records for tenure in record.tenures if tenure.session is not None}
+def session_ids(keys: Iterable[Key], records: Mapping[Key, Record]) -> set[str]:
+    """The sessions that the tenures of these leases refer to."""
+    found: set[str] = set()
+    for key in keys:
+        record = records.get(key)
+        if record is not None:
+            for tenure in record.tenures:
+                if tenure.session is not None:
+                    found.add(tenure.session)
+    return found
 
 
 def reading(
@@ -69,26 +93,21 @@ def reading(
     quarantine: Quarantine | None = None,
 ) -> Reading:
     """What was read at `instant`: all of `keys`, stored or not, and every session that was found."""
-    seen = {session.id: SessionSeen(session, _idle_us(session.mark, instant.now_us)) for session in sessions}
-    leases = {key: _observed(instant, key, records.get(key), seen, quarantine) for key in keys}
-    return Reading(instant.at_us, leases, seen)
-
-
-def _observed(
-    instant: Instant,
-    key: Key,
-    record: Record | None,
-    sessions: Mapping[str, SessionSeen],
-    quarantine: Quarantine | None,
-) -> Observed:
-    idle_us = tuple(_idle_us(tenure.mark, instant.now_us) for tenure in record.tenures) if record else ()
-    return Observed(key, instant.at_us, record, idle_us, sessions, quarantine)
-
-
-def _marked_tenure(tenure: Tenure, now_us: int) -> Tenure:
-    return tenure if tenure.mark is not None else replace(tenure, mark=now_us)
+    now_us, at_us = instant
+    seen = {session.id: SessionSeen(session, _idle_us(session.mark, now_us)) for session in sessions}
+    leases: dict[Key, Observed] = {}
+    for key in keys:
+        record = records.get(key)
+        tenures = record.tenures if record is not None else ()
+        if len(tenures) == 1:
+            idle_us = (_idle_us(tenures[0].mark, now_us),)
+        else:
+            idle_us = tuple([_idle_us(tenure.mark, now_us) for tenure in tenures])
+        leases[key] = Observed(key, at_us, record, idle_us, seen, quarantine)
+    return Reading(at_us, leases, seen)
 
 
 def _idle_us(mark: int | None, now_us: int) -> int:
     assert mark is not None, "everything that is stored is marked"
-    return max(0, now_us - mark)
+    idle_us = now_us - mark
+    return idle_us if idle_us > 0 else 0

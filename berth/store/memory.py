@@ -39,10 +39,14 @@ class MemoryStore:
         now_us = self._time.read().now_us
         won: set[Key | str] = set()
         for write in writes:
-            if isinstance(write, Record):
-                if self._put_record(write, now_us):
+            if type(write) is Record:
+                stored = self._records.get(write.key)
+                if write.version == (stored.version + 1 if stored is not None else 1):
+                    if stored is None:
+                        self._keys.add(write.key)
+                    self._records[write.key] = marked(write, now_us)
                     won.add(write.key)
-            elif self._put_session(write, now_us):
+            elif type(write) is Session and self._put_session(write, now_us):
                 won.add(write.id)
         return won
 
@@ -66,19 +70,9 @@ class MemoryStore:
 
     def _read(self, keys: Collection[Key], sessions: Iterable[str]) -> Reading:
         instant = self._time.read()
-        records = {key: self._records[key] for key in keys if key in self._records}
-        wanted = dict.fromkeys([*sessions, *session_ids(records.values())])
+        wanted = dict.fromkeys([*sessions, *session_ids(keys, self._records)])
         found = [self._sessions[each] for each in wanted if each in self._sessions]
-        return reading(instant, keys, records, found, self._quarantine(instant))
-
-    def _put_record(self, record: Record, now_us: int) -> bool:
-        stored = self._records.get(record.key)
-        if record.version != (stored.version if stored else 0) + 1:
-            return False
-        if stored is None:
-            self._keys.add(record.key)
-        self._records[record.key] = marked(record, now_us)
-        return True
+        return reading(instant, keys, self._records, found, self._quarantine(instant))
 
     def _put_session(self, session: Session, now_us: int) -> bool:
         stored = self._sessions.get(session.id)

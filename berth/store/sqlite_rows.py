@@ -133,9 +133,10 @@ def _reading(
     records: list[Record],
     sessions: Collection[str],
 ) -> Reading:
-    wanted = session_ids(records).union(sessions)
+    by_key = {record.key: record for record in records}
+    wanted = session_ids(by_key, by_key).union(sessions)
     found = [_session(row) for row in db.execute(_READ_SESSIONS, (_json(list(wanted)),))] if wanted else []
-    return reading(time.read(), keys, {record.key: record for record in records}, found)
+    return reading(time.read(), keys, by_key, found)
 
 
 def _put_record(cursor: sqlite3.Cursor, record: Record) -> bool:

@@ -19,7 +19,7 @@ from berth.wire.shapes import BatchBody, BatchOperation, BatchResult
 Told = Acquired | NotAcquired | Renewed | Lost | Released
 """What an operation of a batch can come to."""
 
-_ANSWERED = partial(BatchResult, 200)
+ANSWERED = partial(BatchResult, 200)
 _DONE = BatchResult(204)
 
 
@@ -63,9 +63,9 @@ def _operation(raw: msgspec.Raw) -> BatchOperation | Failure:
 def result(outcome: Told) -> BatchResult:
     match outcome:
         case Renewed() | Lost():
-            return renew_reply(outcome, _ANSWERED)
+            return renew_reply(outcome, ANSWERED)
         case Acquired() | NotAcquired():
-            return acquire_reply(outcome, _ANSWERED)
+            return acquire_reply(outcome, ANSWERED)
         case Released():
             return _DONE
 

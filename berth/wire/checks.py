@@ -4,9 +4,11 @@ Owns the field rules and their texts. Promises a core request or a `Failure` wit
 people; never another exception, whatever bytes come in.
 """
 
+from functools import lru_cache
+
 import msgspec
 
-from berth.core.names import Key, holder_problem, key_problem, name_problem, namespace_problem
+from berth.core.names import CACHED_MAX, Key, holder_problem, key_problem, name_problem, namespace_problem
 from berth.core.requests import Acquire, ForceRelease, Release, Renew
 from berth.core.sessions import OpenSession
 from berth.wire.problems import Failure
@@ -59,6 +61,7 @@ def body_failure(error: msgspec.MsgspecError | UnicodeDecodeError) -> Failure:
     return Failure("invalid_body", f"invalid json body: {str(error)[:200]}")
 
 
+@lru_cache(maxsize=CACHED_MAX)
 def checked_key(namespace: str, name: str) -> Key:
     """The key, or a failure that says which half is wrong."""
     checked_namespace(namespace)
@@ -120,9 +123,14 @@ def session_request(session: str, body: SessionBody, bounds: TtlBounds) -> OpenS
 
 
 def renew_request(body: RenewBody | BatchRenew, bounds: TtlBounds) -> Renew:
-    holder = _holder(body.holder)
-    token = _token(body.fencing_token)
-    return Renew(holder, token, _ttl_us(body.ttl_seconds, bounds))
+    holder, token, ttl_seconds = body.holder, body.fencing_token, body.ttl_seconds
+    if holder is None or holder_problem(holder) is not None:
+        holder = _holder(holder)
+    if token is None or token <= 0:
+        token = _token(token)
+    if ttl_seconds is None or not bounds.min_seconds <= ttl_seconds <= bounds.max_seconds:
+        return Renew(holder, token, _ttl_us(ttl_seconds, bounds))
+    return Renew(holder, token, ttl_seconds * SECOND_US)
 
 
 def release_request(body: ReleaseBody | BatchRelease) -> Release:

@@ -81,7 +81,7 @@ RULES = [
     ),
     row("an expiry that moves back", "decide", "max(ttl_us, life.left_us)", "ttl_us"),
     row("a renewal without a mark", "decide", "ttl_us=longest_us, mark=None", "ttl_us=longest_us"),
-    row("an expired renewal", "decide", 'request.token) or life.state != "live"', "request.token)"),
+    row("an expired renewal", "decide", "if left_us < 0:", "if False:"),
     # Tokens and those who name them.
     row(
         "a token used again", "decide", "(record.token if record else 0) + 1", "record.token if record else 1"
@@ -95,14 +95,14 @@ RULES = [
     row(
         "renewed under any token",
         "decide",
-        "if (tenure.holder, tenure.token) != (request.holder, request.token)",
-        "if tenure.holder != request.holder",
+        "if token != request.token or holder != request.holder:",
+        "if holder != request.holder:",
     ),
     row(
         "renewed by anybody",
         "decide",
-        "if (tenure.holder, tenure.token) != (request.holder, request.token)",
-        "if tenure.token != request.token",
+        "if token != request.token or holder != request.holder:",
+        "if token != request.token:",
     ),
     row(
         "released under any token",

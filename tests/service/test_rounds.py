@@ -23,7 +23,8 @@ from berth.core.requests import (
 )
 from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionAlive, SessionOver
 from berth.runtime.clock import ManualClock
-from berth.service.rounds import ATTEMPTS_MAX, PENDING_MAX, Change, LeaseChange, Operation, Rounds
+from berth.service.asking import Change, LeaseChange, Operation, Renewal
+from berth.service.rounds import ATTEMPTS_MAX, PENDING_MAX, Rounds
 from berth.store.api import Store, StoreFault
 from berth.store.memory import MemoryStore
 from tests.service.recording import RecordingStore, down
@@ -39,12 +40,13 @@ class Bench:
         self.clock = ManualClock(boot_us=1, wall_us=1_790_000_000 * SECOND_US)
         self.store = RecordingStore(MemoryStore(self.clock))
         self.changes: list[Change] = []
+        self.renewals: list[Renewal] = []
         self.nursery = nursery
         self.rounds = self.another(self.store)
 
     def another(self, store: Store) -> Rounds:
         """As another server on the same store."""
-        rounds = Rounds(store, rng=Random(1), on_change=self.changes.append)
+        rounds = Rounds(store, rng=Random(1), on_change=self.changes.append, on_renewals=self.renewals.extend)
         self.nursery.start_soon(rounds.run)
         return rounds
 
@@ -204,7 +206,7 @@ async def test_a_defect_shown_by_one_lease_is_answered_to_it_alone() -> None:
         assert isinstance(answers[0], AssertionError)
         assert isinstance(answers[1], Acquired)
         with pytest.raises(AssertionError):
-            await at.rounds.ask(*poison)  # type: ignore[arg-type]
+            await at.rounds.ask(key(1), Acquire("a", ttl_us=0))
 
 
 async def test_endless_contention_ends_with_a_fault_that_changed_nothing(autojump_clock: object) -> None:

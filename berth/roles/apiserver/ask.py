@@ -9,8 +9,8 @@ from berth.core.names import Key
 from berth.core.requests import Refused
 from berth.roles.apiserver.auth import Identity, authorize
 from berth.roles.apiserver.observe import Entry, label_of
+from berth.service.asking import Origin
 from berth.service.limits import Kind, Limits
-from berth.service.rounds import Origin
 from berth.wire import checks, routes
 from berth.wire.problems import Code, Failure, refusal
 

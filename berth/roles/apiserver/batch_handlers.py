@@ -4,26 +4,34 @@ Owns what happens to each operation before and after the round. Promises that ea
 answered by itself, in the order asked, and that a long batch lets others have their turn.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import cast
 
 import trio
 from msgspec.structs import replace
 
-from berth.core.requests import Acquire, NotAcquired, Outcome, Refused
+from berth.core.names import Key
+from berth.core.requests import Acquire, NotAcquired, Outcome, Refused, Release, Renew, Renewed
 from berth.roles.apiserver.ask import Ask, limited
 from berth.roles.apiserver.auth import authorize
 from berth.roles.apiserver.observe import label_of
 from berth.runtime.log import Logger
+from berth.service.asking import Answer, Operation
 from berth.service.leases import LeaseService
 from berth.service.limits import Lane
-from berth.service.rounds import Answer, Operation
 from berth.store.api import StoreFault
 from berth.wire import batch, checks
 from berth.wire.problems import Failure, refusal
+from berth.wire.replies import renew_reply
 from berth.wire.shapes import BatchAcquire, BatchOperation, BatchRenew, BatchReply, BatchResult
 
 GIVE_WAY_EVERY = 256
+
+
+_Checked = tuple[Key, Acquire | Renew | Release | Failure]
+"""An operation as the service takes it, or the failure that it is, of no lease in particular."""
+
+_NOWHERE = Key("", "")
 
 
 class BatchHandlers:
@@ -36,53 +44,79 @@ class BatchHandlers:
         self._logger = logger
 
     async def batch(self, ask: Ask) -> object:
-        asked: list[Operation | Failure] = []
-        for each in await ask.read_body():
-            asked.append(each if isinstance(each, Failure) else self._checked(ask, each))
-            if len(asked) % GIVE_WAY_EVERY == 0:
-                await trio.lowlevel.checkpoint()
-        acquires = {at: each.request for at, each in enumerate(asked) if isinstance(each, Operation)}
-        holders = {at: request.holder for at, request in acquires.items() if isinstance(request, Acquire)}
+        asked = await self._checked(ask)
+        renewals = {key: request for key, request in asked if type(request) is Renew}
+        if len(renewals) == len(asked):
+            return await self._answered(ask, await self._leases.renew_many(renewals))
+        holders = {at: request.holder for at, (_, request) in enumerate(asked) if type(request) is Acquire}
         with self._limits.holdings.asking(holders.values()) as may_take:
             full = {at for at, may in zip(holders, may_take, strict=True) if not may}
-            for at in full:
-                asked[at] = _keeping(cast("Operation", asked[at]))
-            return await self._answered(ask, asked, full)
+            return await self._answered(ask, await self._carried_out(ask, asked, full), full)
 
-    def _checked(self, ask: Ask, operation: BatchOperation) -> Operation | Failure:
-        """The operation as the service takes it, after the checks that the single call makes."""
+    async def _checked(self, ask: Ask) -> list[_Checked]:
+        """The operations as the service takes them, after the checks that the single calls make."""
+        asked: list[_Checked] = []
+        for at, each in enumerate(await ask.read_body()):
+            asked.append((_NOWHERE, each) if type(each) is Failure else self._checked_one(ask, each))
+            if at % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
+                await trio.lowlevel.checkpoint()
+        return asked
+
+    def _checked_one(self, ask: Ask, operation: BatchOperation) -> _Checked:
+        identity = ask.identity
+        lane: Lane = "renew_rate"
         try:
             match operation:
                 case BatchRenew():
-                    request, lane = checks.renew_request(operation, self._bounds), "renew_rate"
+                    request = checks.renew_request(operation, self._bounds)
                 case BatchAcquire():
                     request, lane = checks.acquire_request(operation, self._bounds), "rate"
                 case _:
-                    request, lane = checks.release_request(operation), "renew_rate"
-            authorize(ask.identity, "holder", request.holder)
+                    request = checks.release_request(operation)
+            if not identity.anybody:
+                authorize(identity, "holder", request.holder)
             key = checks.checked_key(operation.namespace, operation.name)
         except Failure as failure:
-            return failure
-        wait_seconds = self._limits.rates[cast("Lane", lane)].take(ask.identity.tenant)
-        if wait_seconds is not None:
-            return limited(self._limits, cast("Lane", lane), wait_seconds)
-        return Operation(key, request, ask.origin())
+            return _NOWHERE, failure
+        if self._limits.rated:
+            wait_seconds = self._limits.rates[lane].take(identity.tenant)
+            if wait_seconds is not None:
+                return _NOWHERE, limited(self._limits, lane, wait_seconds)
+        return key, request
 
-    async def _answered(self, ask: Ask, asked: Sequence[Operation | Failure], full: set[int]) -> BatchReply:
-        """Results in the order asked; at the places in `full` the tenant may take no more."""
-        answers = iter(await self._leases.many([each for each in asked if isinstance(each, Operation)]))
+    async def _carried_out(self, ask: Ask, asked: list[_Checked], full: set[int]) -> list[Answer | Failure]:
+        """What came of each; at the places in `full` the tenant may take no more."""
+        origin = ask.origin()
+        operations = [
+            Operation(key, replace(request, keep_only=True) if at in full else request, origin)
+            for at, (key, request) in enumerate(asked)
+            if not isinstance(request, Failure)
+        ]
+        answers = iter(await self._leases.many(operations))
+        return [request if isinstance(request, Failure) else next(answers) for _, request in asked]
+
+    async def _answered(
+        self, ask: Ask, answers: Sequence[Answer | Failure], full: Collection[int] = ()
+    ) -> BatchReply:
+        """Results in the order asked."""
         results: list[BatchResult] = []
-        for at, each in enumerate(asked):
-            if isinstance(each, Failure):
-                results.append(batch.failed(each))
+        renewed = 0
+        for at, answer in enumerate(answers):
+            if type(answer) is Renewed:
+                renewed += 1
+                results.append(renew_reply(answer, batch.ANSWERED))
             else:
-                results.append(self._result(ask, next(answers), full=at in full))
-            if len(results) % GIVE_WAY_EVERY == 0:
+                results.append(self._result(ask, answer, full=at in full))
+            if at % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
+        if renewed:
+            ask.entry.count("renewed", renewed)
         return BatchReply(results)
 
-    def _result(self, ask: Ask, answer: Answer, *, full: bool) -> BatchResult:
+    def _result(self, ask: Ask, answer: Answer | Failure, *, full: bool) -> BatchResult:
         match answer:
+            case Failure():
+                return batch.failed(answer)
             case Exception():
                 return batch.failed(self._fault(ask, answer))
             case Refused():
@@ -102,7 +136,3 @@ class BatchHandlers:
             return Failure("store_unavailable" if fault.outcome_known else "outcome_unknown")
         self._logger.error("operation failed", request_id=ask.entry.request_id, exc_info=fault)
         return Failure("internal")
-
-
-def _keeping(operation: Operation) -> Operation:
-    return operation._replace(request=replace(cast("Acquire", operation.request), keep_only=True))

@@ -61,9 +61,9 @@ class Entry(Struct):
     take_back: Callable[[], Awaitable[None]] | None = None
     answered: bool = False
 
-    def count(self, label: Label) -> None:
-        """Note the outcome of one operation of a batch."""
-        self.outcomes[label] = self.outcomes.get(label, 0) + 1
+    def count(self, label: Label, number: int = 1) -> None:
+        """Note the outcome of operations of a batch."""
+        self.outcomes[label] = self.outcomes.get(label, 0) + number
 
 
 def label_of(outcome: Outcome) -> Label:

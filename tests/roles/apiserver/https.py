@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-REPLY_SECONDS = 5.0
+REPLY_SECONDS = 20.0
 
 Json = dict[str, Any]
 
