@@ -279,3 +279,73 @@ async def test_servers_that_contend_for_one_lease_never_share_a_token() -> None:
             for number in range(60):
                 nursery.start_soon(work, servers[number % 3], f"holder-{number}")
         assert [token for token, _ in granted] == list(range(1, 61))
+
+
+async def test_callers_who_come_one_after_the_other_share_a_dear_write(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """64 callers who ask again 1 to 10 ms after their answer: not each has a write of his own."""
+    clock = ManualClock(boot_us=1)
+    store = RecordingStore(MemoryStore(clock))
+    rounds = Rounds(
+        store, rng=Random(1), on_change=lambda _: None, on_renewals=lambda _: None, gather_seconds=0.002
+    )
+
+    async def work(number: int) -> None:
+        await rounds.ask(key(number), Acquire("a", 10 * SECOND_US))
+        for _ in range(20):
+            await trio.sleep(0.001 * (1 + number % 10))
+            await rounds.ask(key(number), Renew("a", 1, 10 * SECOND_US))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rounds.run)
+        async with trio.open_nursery() as callers:
+            for number in range(64):
+                callers.start_soon(work, number)
+        nursery.cancel_scope.cancel()
+    renewals = sum(len(writes) for writes in store.writes) - 64
+    assert renewals == 64 * 20
+    assert len(store.writes) < renewals / 10
+
+
+async def test_a_caller_who_is_alone_waits_for_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    store = RecordingStore(MemoryStore(ManualClock(boot_us=1)))
+    rounds = Rounds(
+        store, rng=Random(1), on_change=lambda _: None, on_renewals=lambda _: None, gather_seconds=0.002
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(rounds.run)
+        start = trio.current_time()
+        for _ in range(50):
+            await rounds.ask(KEY, Acquire("a", 10 * SECOND_US))
+        assert trio.current_time() == start
+        nursery.cancel_scope.cancel()
+
+
+async def test_many_requests_for_one_lease_take_several_rounds_in_order() -> None:
+    async with bench() as at:
+        ttl_us = 10 * SECOND_US
+        operations = [
+            Operation(KEY, request)
+            for token in range(1, 501)
+            for request in (Acquire("a", ttl_us), Release("a", token))
+        ]
+        answers = await at.rounds.submit(operations)
+        assert [type(answer) for answer in answers] == [Acquired, Released] * 500
+        assert 1 < len(at.store.writes) < 10
+
+
+async def test_what_was_asked_together_is_one_round() -> None:
+    async with bench() as at, trio.open_nursery() as nursery:
+        at.store.gate = trio.Event()
+        nursery.start_soon(at.acquire, "a", key(0))
+        await trio.testing.wait_all_tasks_blocked()
+        for start in (0, 5000):
+            nursery.start_soon(
+                at.rounds.submit,
+                [Operation(key(start + number), Acquire("a", SECOND_US)) for number in range(1, 4000)],
+            )
+        await trio.testing.wait_all_tasks_blocked()
+        at.store.gate.set()
+        at.store.gate = None
+    assert [len(writes) for writes in at.store.writes] == [1, 7998]

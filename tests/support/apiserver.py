@@ -36,15 +36,20 @@ class Apiserver:
             text=True,
             env=plain_environment(),
         )
-        self.text = ""
+        self._lines: list[str] = []
         self._ended = False
         self._more = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
     @property
+    def text(self) -> str:
+        """All that it has written to stderr by now."""
+        return "".join(self._lines)
+
+    @property
     def log(self) -> list[Line]:
-        return [json.loads(line) for line in self.text.splitlines() if line.startswith("{")]
+        return [json.loads(line) for line in self._lines if line.startswith("{")]
 
     @property
     def address(self) -> tuple[str, int]:
@@ -115,7 +120,7 @@ class Apiserver:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             with self._more:
-                self.text += line
+                self._lines.append(line)
                 self._more.notify_all()
         with self._more:
             self._ended = True

@@ -48,24 +48,46 @@ def waiting(caller: Caller, path: str, holder: str, seconds: int = 20, **fields:
     return Asked(caller, "POST", f"{path}/acquire", body)
 
 
+class CutOff(Exception):
+    """A stream ended before its end."""
+
+
 class Watch(Asked):
     """A watch, from its first line on."""
 
     def __init__(self, caller: Caller, path: str, query: str = "") -> None:
         super().__init__(caller, "GET", f"{path}?watch=true{query}")
-        self._response = http.client.HTTPResponse(self.connection)
-        self._response.begin()
-        assert self._response.status == 200, self._response.read()
-        assert self._response.headers["Content-Type"] == "application/x-ndjson"
+        self._file = self.connection.makefile("rb")
+        assert self._file.readline().split()[1] == b"200"
+        headers = http.client.parse_headers(self._file)
+        assert headers["Content-Type"] == "application/x-ndjson"
+        assert headers["Transfer-Encoding"] == "chunked"
+        self._lines: list[bytes] = []
         first = self.line()
         assert first is not None
         assert first["type"] == "bookmark"
         self.revision: str = first["revision"]
 
     def line(self) -> Json | None:
-        """The next line; None at a clean end."""
-        text = self._response.readline()
-        return json.loads(text) if text else None
+        """The next line; None at a clean end. Raises CutOff where there was more."""
+        if not self._lines:
+            self._lines = self._chunk().splitlines()
+        return json.loads(self._lines.pop(0)) if self._lines else None
+
+    def _chunk(self) -> bytes:
+        # The standard library's reader takes a stream that breaks off for one that ends.
+        try:
+            size = int(self._file.readline(), 16)
+            chunk = self._file.read(size + 2)
+        except (ConnectionError, ValueError) as error:
+            raise CutOff from error
+        if len(chunk) < size + 2:
+            raise CutOff
+        return chunk[:-2]
+
+    def hang_up(self) -> None:
+        self._file.close()
+        super().hang_up()
 
     def event(self) -> Json:
         """The next line that is no bookmark."""

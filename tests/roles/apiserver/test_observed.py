@@ -171,16 +171,38 @@ def test_health_has_no_line_and_readiness_has(memory: Apiserver, caller: Caller)
     assert not [line for line in memory.log if line.get("request_id") == "quiet"]
 
 
-def test_a_forced_release_is_in_the_audit_log(keyed: Apiserver, west: Caller, admin: Caller) -> None:
+def test_every_change_of_ownership_is_in_the_audit_log(keyed: Apiserver, west: Caller, admin: Caller) -> None:
     path = new_path()
-    Lease(west, path).acquire("west/a")
+    name = path.removeprefix("/v1alpha1/namespaces/").replace("/leases/", "/")
+    lease = Lease(west, path)
+
+    def audited(message: str, token: int) -> dict[str, object]:
+        line = keyed.wait_for(message, lease=name, fencing_token=token)
+        return {key: line[key] for key in line if key not in ("time", "level", "msg", "lease")}
+
+    west.call(
+        "POST", f"{path}/acquire", {"holder": "west/a", "ttlSeconds": 60}, {"X-Request-Id": "first"}
+    ).ok()
+    first = {
+        "logger": "audit",
+        "holder": "west/a",
+        "fencing_token": 1,
+        "tenant": "west",
+        "request_id": "first",
+    }
+    nobody = {"previous_holder": "", "previous_fencing_token": 0, "clean_handover": True}
+    assert audited("lease.acquired", 1) == first | nobody
     body = {"fencingToken": 1, "reason": "node gone\nfor ever"}
-    admin.call("POST", f"{path}/force-release", body, {"X-Request-Id": "forced-1"}).ok()
-    line = keyed.wait_for("lease.forced", request_id="forced-1")
-    assert line["logger"] == "audit"
-    assert (line["tenant"], line["holder"], line["fencing_token"]) == ("ops", "west/a", 1)
-    assert line["reason"] == "node gone\nfor ever"
-    assert line["lease"] == path.removeprefix("/v1alpha1/namespaces/").replace("/leases/", "/")
+    admin.call("POST", f"{path}/force-release", body, {"X-Request-Id": "forced"}).ok()
+    by = {"tenant": "ops", "request_id": "forced", "reason": "node gone\nfor ever"}
+    assert audited("lease.forced", 1) == first | by
+    lease.acquire("west/b", ttl=1)
+    assert audited("lease.acquired", 2)["clean_handover"] is False
+    assert audited("lease.expired", 2) == {"logger": "audit", "holder": "west/b", "fencing_token": 2}
+    lease.acquire("west/c")
+    assert audited("lease.acquired", 3)["previous_holder"] == "west/b"
+    assert lease.release("west/c", 3).status == 204
+    assert audited("lease.released", 3)["holder"] == "west/c"
 
 
 def test_no_key_is_ever_logged(keyed: Apiserver, nobody: Caller) -> None:
