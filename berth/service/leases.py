@@ -31,7 +31,7 @@ from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionOu
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.runtime.supervise import open_service_nursery
-from berth.service.asking import NOBODY, Answer, Change, Operation, Origin, Renewal
+from berth.service.asking import NOBODY, Answer, Change, Operation, Origin, Renewal, SessionChange
 from berth.service.audit import Audit
 from berth.service.feed import Feed
 from berth.service.limits import Limits
@@ -210,6 +210,8 @@ async def open_leases(
 
     def on_write(change: Change) -> None:
         register.note(change)
+        if isinstance(change, SessionChange):
+            sweeper.note_session(change.session)
 
     def on_renewals(renewals: list[Renewal]) -> None:
         register.note_renewals(renewals)
@@ -225,7 +227,7 @@ async def open_leases(
         store, rng=rng, on_change=on_write, on_renewals=on_renewals, gather_seconds=gather_seconds
     )
     renewing = Renewing(store, rounds, on_renewals=on_renewals)
-    sweeper = Sweeper(rounds, clock=clock, logger=logger, sweeping=sweeping)
+    sweeper = Sweeper(store, rounds, clock=clock, logger=logger, sweeping=sweeping)
     waiters = Waiters(rounds, look=lambda key, in_us: register.look(key, in_us))
     register = Register(
         store,

@@ -23,7 +23,7 @@ BURST_SECONDS = 2.0
 TENANTS_MAX = 10_000
 
 Lane = Literal["rate", "renew_rate"]
-Kind = Literal["rate", "renew_rate", "waiting", "watching", "leases"]
+Kind = Literal["rate", "renew_rate", "waiting", "watching", "leases", "ttl"]
 
 
 class LimitSettings(Struct, frozen=True):

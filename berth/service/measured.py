@@ -54,6 +54,9 @@ class MeasuredStore:
     async def sessions(self, after: str | None, limit: int) -> Reading:
         return await self._timed("list", self._store.sessions(after, limit), lambda _: "ok")
 
+    async def forget(self, sessions: Collection[str]) -> None:
+        await self._timed("put", self._store.forget(sessions), lambda _: "ok")
+
     async def ping(self) -> None:
         await self._timed("ping", self._store.ping(), lambda _: "ok")
 

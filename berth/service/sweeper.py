@@ -1,22 +1,32 @@
-"""Sweeper: writes down what time has ended, some time after it has.
+"""Sweeper: writes down what time has ended, some time after it has, and forgets sessions long after their
+end.
 
-Nothing depends on it: a tenure ends at its instant, whether or not anybody writes so. The sweep lets whoever
-reads the store itself see a free lease as free. It is told which leases have ended, and lists nothing.
+Nothing depends on it: a tenure ends at its instant, whether or not anybody writes so. The sweep lets
+whoever reads the store itself see a free lease as free. Leases are kept for ever, with their tokens; a
+session is of no use once the leases under it have been swept. It is told which leases have ended, and lists
+the sessions once.
 """
 
 from collections.abc import Sequence
 
+import trio
 from msgspec import Struct
 
 from berth.core.names import Key
+from berth.core.records import Session
 from berth.core.requests import Expire, Expired, NotExpired
+from berth.core.sessions import EndSession
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.service.asking import Answer, Operation
 from berth.service.rounds import Rounds
 from berth.service.timers import Timers
+from berth.store.api import Store, StoreFault
 
 PAGE = 500
+
+FORGET_SECONDS = 3_600.0
+"""So long after its end a session can still be looked up; far longer than any lock delay."""
 
 
 class Sweeping(Struct, frozen=True):
@@ -32,13 +42,17 @@ class Sweeping(Struct, frozen=True):
 class Sweeper:
     """`run` must be running for anything to be swept."""
 
-    def __init__(self, rounds: Rounds, *, clock: Clock, logger: Logger, sweeping: Sweeping) -> None:
+    def __init__(
+        self, store: Store, rounds: Rounds, *, clock: Clock, logger: Logger, sweeping: Sweeping
+    ) -> None:
+        self._store = store
         self._rounds = rounds
         self._clock = clock
         self._logger = logger
         self._interval_us = round(sweeping.interval_seconds * 1_000_000)
         self._grace_us = round(sweeping.grace_seconds * 1_000_000)
         self._timers = Timers[Key](clock)
+        self._sessions = Timers[str](clock)
 
     def note_ended(self, key: Key) -> None:
         """A tenure has ended that the lease's record still has. A lease that waits to be swept is swept
@@ -47,10 +61,58 @@ class Sweeper:
         if self._interval_us and self._timers.due_us(key) is None:
             self._set(key)
 
+    def note_session(self, session: Session) -> None:
+        """A session was written: look at it again once it has to be ended, or forgotten."""
+        if not self._interval_us:
+            return
+        in_us = session.ttl_us + self._grace_us if session.ended is None else round(FORGET_SECONDS * 1e6)
+        self._sessions.set(session.id, self._clock.boot_us() + in_us)
+
     async def run(self) -> None:
         """Sweep until cancelled."""
+        async with trio.open_nursery() as nursery:
+            if self._interval_us:
+                nursery.start_soon(self._list_sessions)
+            nursery.start_soon(self._sweep_sessions)
+            while True:
+                await self._sweep(await self._timers.next_due(PAGE))
+
+    async def _list_sessions(self) -> None:
+        after = ""
         while True:
-            await self._sweep(await self._timers.next_due(PAGE))
+            try:
+                page = (await self._store.sessions(after, PAGE)).sessions
+            except StoreFault as fault:
+                self._logger.warning("sessions could not be listed for the sweep", error=str(fault))
+                await trio.sleep(self._interval_us / 1_000_000)
+                continue
+            for seen in page.values():
+                if self._sessions.due_us(seen.session.id) is None:
+                    self.note_session(seen.session)
+            if len(page) < PAGE:
+                return
+            after = max(page)
+            await trio.lowlevel.checkpoint()
+
+    async def _sweep_sessions(self) -> None:
+        while True:
+            due = await self._sessions.next_due(PAGE)
+            try:
+                found = (await self._store.read((), due)).sessions
+                await self._store.forget(
+                    [each for each in due if each in found and found[each].session.ended]
+                )
+            except StoreFault as fault:
+                self._logger.warning("sessions could not be swept", error=str(fault))
+                for session in due:
+                    self._sessions.set(session, self._clock.boot_us() + self._interval_us)
+                continue
+            for seen in found.values():
+                if seen.session.ended is None:
+                    # Where it has expired, its end is written, and it will be forgotten; else it lives on.
+                    self.note_session(seen.session)
+            doubtful = [each for each, seen in found.items() if seen.session.ended is None]
+            await self._rounds.submit([Operation(session, EndSession("expired")) for session in doubtful])
 
     async def _sweep(self, keys: Sequence[Key]) -> None:
         answers = await self._rounds.submit([Operation(key, Expire()) for key in keys])

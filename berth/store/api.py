@@ -60,6 +60,12 @@ class Store(Protocol):
         """At most `limit` sessions beyond the id `after`, in the order of their ids; no leases."""
         ...
 
+    async def forget(self, sessions: Collection[str]) -> None:
+        """Delete these sessions as far as they have ended; one that has not stays. They end once and for
+        all.
+        """
+        ...
+
     async def ping(self) -> None:
         """Return if a write could be made now. Constant cost."""
         ...

@@ -65,6 +65,14 @@ class MemoryStore:
         await trio.lowlevel.checkpoint()
         return self._read((), self._ids.after(after, limit))
 
+    async def forget(self, sessions: Collection[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        for each in sessions:
+            stored = self._sessions.get(each)
+            if stored is not None and stored.ended is not None:
+                del self._sessions[each]
+                self._ids.remove(each)
+
     async def ping(self) -> None:
         await trio.lowlevel.checkpoint()
 

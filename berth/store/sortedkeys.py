@@ -1,9 +1,9 @@
-"""Sorted keys: a set of keys in order, that grows by one at the same small cost at any size.
+"""Sorted keys: a set of keys in order, that grows or shrinks by one at the same small cost at any size.
 
-Owns the order in which a store in memory is listed. Keys are never taken out, since leases are never deleted.
+Owns the order in which a store in memory is listed.
 """
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from itertools import chain, islice
 from typing import Generic, TypeVar
 
@@ -33,6 +33,16 @@ class SortedKeys(Generic[KeyT]):
             del shelf[_SHELF_MAX // 2 :]
             self._shelves.insert(index + 1, right)
             self._firsts.insert(index, right[0])
+
+    def remove(self, key: KeyT) -> None:
+        """Take a key out that is there."""
+        index = bisect_right(self._firsts, key)
+        shelf = self._shelves[index]
+        del shelf[bisect_left(shelf, key)]
+        if not shelf and index:
+            # The leftmost shelf stays, whatever is on it.
+            del self._shelves[index]
+            del self._firsts[index - 1]
 
     def after(self, key: KeyT | None, limit: int) -> list[KeyT]:
         """The first `limit` keys beyond `key` (None: from the start), in order."""

@@ -120,6 +120,9 @@ class SqliteStore:
     async def sessions(self, after: str | None, limit: int) -> Reading:
         return await self._call(lambda db: rows.sessions(db, self._time, after, limit), writes=False)
 
+    async def forget(self, sessions: Collection[str]) -> None:
+        await self._call(lambda db: rows.forget(db, sessions), writes=True)
+
     async def ping(self) -> None:
         await self._call(lambda db: rows.ping(db, self._time), writes=True)
 

@@ -41,6 +41,8 @@ _INSERT_SESSION = """INSERT INTO berth_sessions (version, holder, instance, ttl_
     ended_at_us, id) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING"""
 _UPDATE_SESSION = """UPDATE berth_sessions SET version = ?, holder = ?, instance = ?, ttl_us = ?,
     opened_at_us = ?, mark = ?, ended = ?, ended_at_us = ? WHERE id = ? AND version = ?"""
+_FORGET_SESSIONS = """DELETE FROM berth_sessions
+    WHERE ended IS NOT NULL AND id IN (SELECT value FROM json_each(?))"""
 
 _encode = msgspec.json.Encoder().encode
 _decode_tenures = msgspec.json.Decoder(tuple[Tenure, ...]).decode
@@ -85,6 +87,12 @@ def write(db: sqlite3.Connection, time: FileTime, writes: Sequence[Write]) -> se
             time.save(db, instant)
             _commit(db)
     return won
+
+
+def forget(db: sqlite3.Connection, sessions: Collection[str]) -> None:
+    with _transaction(db, "BEGIN IMMEDIATE"):
+        db.execute(_FORGET_SESSIONS, (_json(list(sessions)),))
+        _commit(db)
 
 
 def save_time(db: sqlite3.Connection, time: FileTime) -> None:

@@ -47,6 +47,9 @@ class RecordingStore:
     async def sessions(self, after: str | None, limit: int) -> Reading:
         return await self.store.sessions(after, limit)
 
+    async def forget(self, sessions: Collection[str]) -> None:
+        await self.store.forget(sessions)
+
     async def ping(self) -> None:
         await self.store.ping()
 

@@ -8,9 +8,10 @@ import trio.testing
 
 from berth.core.names import Key
 from berth.core.requests import Acquire, Acquired, Lost, Renew
+from berth.core.sessions import OpenSession, SessionOver
 from berth.service.leases import LeaseService
 from berth.service.measured import MeasuredStore
-from berth.service.sweeper import Sweeping
+from berth.service.sweeper import FORGET_SECONDS, Sweeping
 from berth.store.api import Store, StoreFault
 from berth.store.memory import MemoryStore
 from tests.service.recording import RecordingStore, down
@@ -78,6 +79,31 @@ async def test_what_was_there_before_the_start_is_swept_too(autojump_clock: trio
         await trio.sleep(91)
         for number in (0, 600, 1202):
             assert await holders(store, key(number)) == []
+
+
+async def test_sessions_are_ended_and_long_after_forgotten(autojump_clock: trio.testing.MockClock) -> None:
+    store = MemoryStore(TrioClock())
+
+    async def stored() -> dict[str, str | None]:
+        return {each: seen.session.ended for each, seen in (await store.sessions(None, 10)).sessions.items()}
+
+    async with service(store, interval_seconds=0) as leases:
+        for name in ("lost", "ended"):
+            await leases.open_session(OpenSession(name, "a", "", 10 * SECOND_US))
+        await leases.acquire(key(1), Acquire("a", session="lost"))
+        await leases.end_session("ended", "clean")
+        await trio.sleep(10 * FORGET_SECONDS)
+        assert await stored() == {"lost": None, "ended": "clean"}, "an interval of 0 sweeps nothing"
+    async with service(store) as leases:
+        await leases.open_session(OpenSession("living", "a", "", 1000 * SECOND_US))
+        await trio.sleep(200)
+        assert await stored() == {"lost": "expired", "ended": "clean", "living": None}
+        assert await holders(store, key(1)) == []
+        for _ in range(8):
+            await trio.sleep(500)
+            await leases.renew_session("living")
+        assert await stored() == {"living": None}
+        assert await leases.renew_session("lost") == SessionOver("unknown")
 
 
 async def test_the_sweep_survives_a_store_that_is_down(autojump_clock: trio.testing.MockClock) -> None:

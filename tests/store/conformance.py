@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from berth.core.decide import decide
 from berth.core.names import Key
-from berth.core.records import Ended, Observed, Record, Tenure
+from berth.core.records import Ended, Observed, Record, Session, Tenure
 from berth.core.requests import Acquire, Acquired, Release
 from berth.store.api import Store, Write
 from tests.store.samples import KEY, RECORDS, SECOND, SESSIONS, held, many_keys, stored_keys, unmarked
@@ -307,6 +307,18 @@ class StoreConformance:
             for n in range(8):
                 nursery.start_soon(contend, f"h-{n}")
         assert tokens == list(range(1, 41))
+
+    # Forgetting.
+
+    async def test_a_session_is_forgotten_once_it_has_ended(self, store: Store):
+        living, ended = (Session(each, 1, "edge", "", 60 * SECOND, 1) for each in ("living", "ended"))
+        await must_win(store, living, ended)
+        await must_win(store, replace(ended, version=2, ended="clean", ended_at_us=1, mark=1))
+        await store.forget([living.id, ended.id, "never"])
+        reading = await store.read((), [living.id, ended.id])
+        assert set(reading.sessions) == {living.id}
+        assert set((await store.sessions(None, 10)).sessions) == {living.id}
+        await store.forget([])
 
     # Cancellation.
 

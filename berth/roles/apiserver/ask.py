@@ -64,6 +64,12 @@ def told(ask: Ask, outcome: OutcomeT | Refused) -> OutcomeT:
     return outcome
 
 
+def note_bounds(limits: Limits, failure: Failure) -> None:
+    """Count a ttl that was refused for its length."""
+    if failure.code in ("ttl_too_large", "ttl_too_small"):
+        limits.refused("ttl")
+
+
 def limited(limits: Limits, kind: Kind, retry_after_seconds: float | None = None) -> Failure:
     """The failure for a tenant who is at a limit."""
     limits.refused(kind)

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from berth.core.names import Key
 from berth.core.requests import Acquire, NotAcquired, Outcome, Refused, Release, Renew, Renewed
-from berth.roles.apiserver.ask import Ask, limited
+from berth.roles.apiserver.ask import Ask, limited, note_bounds
 from berth.roles.apiserver.auth import authorize
 from berth.roles.apiserver.observe import label_of
 from berth.runtime.log import Logger
@@ -77,6 +77,7 @@ class BatchHandlers:
                 authorize(identity, "holder", request.holder)
             key = checks.checked_key(operation.namespace, operation.name)
         except Failure as failure:
+            note_bounds(self._limits, failure)
             return _NOWHERE, failure
         if self._limits.rated:
             wait_seconds = self._limits.rates[lane].take(identity.tenant)

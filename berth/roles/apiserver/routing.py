@@ -19,7 +19,7 @@ from quart_trio.wrappers import TrioRequest
 from werkzeug.exceptions import HTTPException, MethodNotAllowed, NotFound, RequestEntityTooLarge
 from werkzeug.routing import MapAdapter
 
-from berth.roles.apiserver.ask import Ask, Handler, Lines, limited
+from berth.roles.apiserver.ask import Ask, Handler, Lines, limited, note_bounds
 from berth.roles.apiserver.auth import ANYBODY, Authenticator
 from berth.roles.apiserver.observe import Entry
 from berth.runtime.asgi import AsgiApp
@@ -83,7 +83,7 @@ def build_app(
             view = _view(operation, handlers[operation.id], authenticator, limits)
         rule = operation.path.replace("{", "<").replace("}", ">")
         app.add_url_rule(rule, operation.id, view, methods=[operation.method])
-    _handle_errors(app, logger)
+    _handle_errors(app, limits, logger)
     return cast("AsgiApp", app)
 
 
@@ -180,8 +180,9 @@ def _entry(operation: Operation | None = None) -> Entry:
     return entry
 
 
-def _handle_errors(app: QuartTrio, logger: Logger) -> None:
+def _handle_errors(app: QuartTrio, limits: Limits, logger: Logger) -> None:
     async def failed(failure: Failure) -> Response:
+        note_bounds(limits, failure)
         return _failure_reply(failure)
 
     async def store_failed(fault: StoreFault) -> Response:

@@ -148,6 +148,14 @@ def test_a_lease_that_another_holds_is_told_so_also_at_the_quota(west: Caller, e
     assert (reply["acquired"], reply["reason"]) == (False, "held")
 
 
+def test_a_ttl_out_of_bounds_is_counted(server: Apiserver, west: Caller) -> None:
+    body = {"op": "acquire", "namespace": "n", "name": "x", "holder": "west", "ttlSeconds": 10**6}
+    assert west.post(f"{new_path()}/acquire", {"holder": "west", "ttlSeconds": 10**6}).code == "ttl_too_large"
+    (result,) = west.post("/v1alpha1/leases:batch", {"operations": [body]}).ok()["results"]
+    assert result["code"] == "ttl_too_large"
+    assert limited(server, "ttl") == 2
+
+
 def test_limits_need_tenants(certificates: Certificates, tmp_path: Path) -> None:
     status, text = refused(
         *certificates.flags, "--store-backend", "mem", "--max-rate", "5", "--max-leases", "-1"
