@@ -67,8 +67,7 @@ def lease(body: bytes, *, namespace: str, name: str) -> LeaseObject:
 
 def page(body: bytes, *, after: str | None) -> LeaseList:
     reply = _decoded(body, LeaseList)
-    if reply.continue_ and reply.continue_ == after:
-        raise Unbelievable("the next page is the same one again, without end")
+    _goes_on(reply.continue_, after)
     return reply
 
 
@@ -88,8 +87,7 @@ def session(body: bytes, *, session_id: str) -> SessionObject:
 
 def sessions(body: bytes, *, after: str | None) -> SessionList:
     reply = _decoded(body, SessionList)
-    if reply.continue_ and reply.continue_ == after:
-        raise Unbelievable("the next page is the same one again, without end")
+    _goes_on(reply.continue_, after)
     return reply
 
 
@@ -108,6 +106,11 @@ def nothing(body: bytes) -> None:
 def alive(body: bytes) -> None:
     if body.strip() != b"ok":
         raise Unbelievable('the body is not "ok"')
+
+
+def _goes_on(continue_: str, after: str | None) -> None:
+    if continue_ and continue_ == after:
+        raise Unbelievable("the next page is the same one again, without end")
 
 
 def _decoded(body: bytes, kind: type[ReplyT]) -> ReplyT:
