@@ -16,13 +16,14 @@ from berth.cli.connect import call, holder_of
 from berth.cli.exit_codes import ExitCode, Failure
 from berth.cli.hold_leases import ToldLeases
 from berth.cli.hold_line import Line
-from berth.cli.hold_run import Run, alongside, grace_that_fits, say, stop_budget_seconds
+from berth.cli.hold_run import Run, grace_that_fits, say, stop_budget_seconds
 from berth.cli.lease import HoldOptions
 from berth.client import BerthClient, Held, LeaseLost, LeaseNotAcquired, OutcomeUnknown, Unreachable
 from berth.client import hold as held_lease
 from berth.client.hold import new_instance
 from berth.config.duration import format_duration
 from berth.runtime.child import ChildRemains
+from berth.runtime.supervise import alongside
 
 RETRY_SECONDS = 1.0
 

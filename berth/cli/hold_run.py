@@ -7,8 +7,7 @@ so that the guard ends the command in time also while this process is paused. Do
 
 import os
 import signal
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +19,7 @@ from berth.cli.output import printable, talk
 from berth.client import Held
 from berth.runtime.child import Child, open_child
 from berth.runtime.clock import MICROSECONDS, SystemClock
+from berth.runtime.supervise import alongside
 
 KILL_SECONDS = 0.5
 
@@ -119,22 +119,6 @@ class Run:
         if not ends:
             return None
         return self._clock.boot_us() + int((min(ends) - self._kill_seconds) * MICROSECONDS)
-
-
-@asynccontextmanager
-async def alongside(*tasks: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
-    """Run tasks while the block runs; what the block raises comes out as it is."""
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-        for task in tasks:
-            nursery.start_soon(task)
-        try:
-            yield
-        except Exception as raised:  # noqa: BLE001 - raised again below, out of the nursery's group
-            failure = raised
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure
 
 
 def say(text: str) -> None:

@@ -7,6 +7,7 @@ of the server, for a lease or for a session, is its `Pulse`.
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Protocol
 
@@ -15,7 +16,7 @@ import trio
 from berth.client.errors import LeaseLost
 from berth.client.held import Deadline
 from berth.core.holding import Reading, refused, renewed
-from berth.runtime.supervise import open_service_nursery
+from berth.runtime.supervise import alongside
 
 LOOK_SECONDS = 1.0
 """Trio's clock stands still in suspend: the deadline is looked at by the other clocks at least this often."""
@@ -48,7 +49,7 @@ async def kept(
     Raises LeaseLost once the body has stopped, if it was lost; what the body raised counts before that, and
     so does what `on_danger` raised, which cancels the body too.
     """
-    failure: BaseException | None = None
+    failure: Exception | None = None
     work = trio.CancelScope()
 
     def warn(remaining_seconds: float) -> None:
@@ -60,17 +61,11 @@ async def kept(
             failure = raised
             work.cancel()
 
+    tasks = (partial(_keep_alive, held, pulse, rng), partial(_watch, held, pulse, work, warn))
     try:
-        async with open_service_nursery() as nursery:
-            nursery.start_soon(_keep_alive, held, pulse, rng)
-            nursery.start_soon(_watch, held, pulse, work, warn)
-            try:
-                with work:
-                    yield
-            except (Exception, SystemExit, KeyboardInterrupt) as raised:  # noqa: BLE001 - raised again below
-                failure = failure or raised
-            finally:
-                nursery.cancel_scope.cancel()
+        async with alongside(*tasks):
+            with work:
+                yield
     finally:
         # The work has stopped: now, and not before, somebody else may have it.
         if held.loss != "refused":

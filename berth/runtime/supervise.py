@@ -1,11 +1,11 @@
 """How a process runs its roles, and how a service outlives the tasks that use it.
 
 Owns the contract between a role and the process entry (`Handle`), the feeding of signals to roles, and the
-nursery whose children are cancelled after its body. Does not choose roles, read options or print.
+nurseries whose children are cancelled after their body. Does not choose roles, read options or print.
 """
 
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -129,3 +129,20 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
         finally:
             guard.shield = False
             body_done.set()
+
+
+@asynccontextmanager
+async def alongside(*tasks: Callable[[], Awaitable[None]]) -> AsyncGenerator[None]:
+    """Runs tasks that the body depends on, as long as it runs; what the body raises comes out as it is."""
+    failure: BaseException | None = None
+    async with open_service_nursery() as nursery:
+        for task in tasks:
+            nursery.start_soon(task)
+        try:
+            yield
+        except (Exception, SystemExit, KeyboardInterrupt) as raised:  # noqa: BLE001 - raised again below
+            failure = raised
+        finally:
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

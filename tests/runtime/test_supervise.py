@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 import trio
 
-from berth.runtime.supervise import Handle, open_service_nursery, run_roles
+from berth.runtime.supervise import Handle, alongside, open_service_nursery, run_roles
 from tests.runtime.conftest import Journal
 
 PROCESS = """
@@ -197,3 +197,28 @@ async def test_the_nursery_waits_for_a_service_and_can_still_be_cancelled() -> N
             await services.start(note_end, order, "service")
         order.append("not here")
     assert order == ["service"]
+
+
+@pytest.mark.parametrize("raised", [ValueError("mine"), SystemExit(3)])
+async def test_what_the_body_raises_beside_its_tasks_comes_out_as_it_is(raised: BaseException) -> None:
+    with pytest.raises(type(raised)) as caught:
+        async with alongside(trio.sleep_forever):
+            raise raised
+    assert caught.value is raised
+
+
+async def test_tasks_beside_a_body_that_is_cancelled_end_after_it() -> None:
+    order: list[str] = []
+
+    async def task() -> None:
+        await note_end(order, "task", task_status=trio.TASK_STATUS_IGNORED)
+
+    with trio.CancelScope() as scope:
+        async with alongside(task):
+            await trio.testing.wait_all_tasks_blocked()
+            try:
+                scope.cancel()
+                await trio.sleep_forever()
+            finally:
+                order.append("body")
+    assert order == ["body", "task"]
