@@ -106,14 +106,18 @@ class BerthClient:
         semantics: Semantics | None = None,
         max_holders: int | None = None,
         lock_delay_seconds: int | None = None,
+        wait_seconds: int | None = None,
     ) -> AcquireReply:
         """Takes the lease or, as its live holder, keeps it with its token.
 
         The tenure lives by a ttl of its own or by a session's: exactly one of the two is given.
         `acquired` is false when it cannot be had now; `reason` and `holder` say why. Without `semantics` the
         lease is at-most-once; `max_holders` goes with at-least-once, and without it there is no limit. After
-        an expiry the lease stays closed for `lock_delay_seconds`, 0 without it. The ttl counts from before
-        the call.
+        an expiry the lease stays closed for `lock_delay_seconds`, 0 without it.
+
+        A server waits up to `wait_seconds` for the lease, 60 at most, and then says in `wait_position` who
+        is next; the deadline of the call is that much later. Cancelled, it gives back what it is granted. The
+        ttl counts from before the call, also after a wait.
         """
         body = AcquireBody(
             holder=holder,
@@ -124,7 +128,8 @@ class BerthClient:
             lock_delay_seconds=_whole(lock_delay_seconds, "lock_delay_seconds"),
         )
         read = partial(believe.grant, holder=holder)
-        return await self._call(routes.ACQUIRE, read, body, namespace=namespace, name=name)
+        wait = _whole(wait_seconds, "wait_seconds") or 0
+        return await self._call(routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name)
 
     async def renew(
         self, namespace: str, name: str, *, holder: str, fencing_token: int, ttl_seconds: int
@@ -239,12 +244,14 @@ class BerthClient:
         body: msgspec.Struct | None = None,
         *,
         query: dict[str, str | int] | None = None,
+        wait_seconds: int = 0,
         **segments: str,
     ) -> ResultT:
         target = operation.path.format(**{key: _segment(text) for key, text in segments.items()})
         if query:
             target += "?" + urlencode(query)
-        return await self._servers.ask(Call(operation, target, read, None if body is None else _json(body)))
+        json = None if body is None else partial(_json, body)
+        return await self._servers.ask(Call(operation, target, read, json, wait_seconds))
 
 
 def _whole(seconds: int | None, what: str) -> int | None:
@@ -266,9 +273,11 @@ def _segment(text: str) -> str:
     return quote(text, safe="", errors="surrogatepass")
 
 
-def _json(body: msgspec.Struct) -> bytes:
+def _json(body: msgspec.Struct, wait_seconds: int) -> bytes:
     """What is not given is not sent, so that an older server is not asked about what it does not know."""
     given = {key: value for key, value in msgspec.to_builtins(body).items() if value is not None}
+    if wait_seconds:
+        given["waitSeconds"] = wait_seconds
     try:
         return msgspec.json.encode(given)
     except UnicodeEncodeError as fault:

@@ -4,7 +4,9 @@ Owns which server is asked next, when, and for how long. Promises bounded tries,
 time, and a pause between rounds over the servers. What the tries amount to is not decided here.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from math import ceil
 from random import Random
 from typing import Generic
 
@@ -28,12 +30,16 @@ RETRY_AFTER_MAX_SECONDS = 5.0
 
 @dataclass(frozen=True, slots=True)
 class Call(Generic[ResultT]):
-    """One operation with everything that it sends, and the reader of its reply."""
+    """One operation with everything that it sends, and the reader of its reply.
+
+    A server may take `wait_seconds` before it answers; `body` is told what is left of them at each try.
+    """
 
     operation: Operation
     target: str
     read: Reader[ResultT]
-    body: bytes | None = None
+    body: Callable[[int], bytes] | None = None
+    wait_seconds: int = 0
 
 
 class Servers:
@@ -59,7 +65,7 @@ class Servers:
         """The believed reply. Raises ApiError, Unreachable or OutcomeUnknown, within the deadline."""
         # A caller in more of a hurry than the client: each server still gets its share.
         started = trio.current_time()
-        deadline = min(started + self._timeout_seconds, trio.current_effective_deadline())
+        deadline = min(started + self._timeout_seconds, trio.current_effective_deadline()) + call.wait_seconds
         tries = Tries(call.operation)
         pauses = backoff_seconds(self._rng, first_seconds=FIRST_PAUSE_SECONDS, cap_seconds=PAUSE_MAX_SECONDS)
         for rounds_left in reversed(range(ROUNDS)):
@@ -76,14 +82,18 @@ class Servers:
     async def _round(
         self, call: Call[ResultT], tries: Tries, started: float, deadline: float
     ) -> Done[ResultT] | None:
-        """Asks each server once, until one does it; a silent one takes no more than its share of the time."""
+        """Asks each server once, until one does it; a silent one takes no more than its share of the time.
+
+        What is left of a wait is no part of the time that is shared: whoever is asked gets all of it.
+        """
         tries.begin_round()
         count = len(self._urls)
         order = [(self._first + offset) % count for offset in range(count)]
         for asked, place in enumerate(order):
             now = trio.current_time()
-            until = now + (deadline - now) / (count - asked)
-            answer = await self._try(call, self._urls[place], started, until)
+            wait_seconds = max(0, ceil(started + call.wait_seconds - now))
+            until = now + wait_seconds + (deadline - now - wait_seconds) / (count - asked)
+            answer = await self._try(call, self._urls[place], started, until, wait_seconds)
             if isinstance(answer, Done | Refused):
                 self._first = place
             if isinstance(answer, Done):
@@ -91,15 +101,17 @@ class Servers:
             tries.note(self._urls[place], answer)
         return None
 
-    async def _try(self, call: Call[ResultT], url: str, started: float, until: float) -> Answer[ResultT]:
+    async def _try(
+        self, call: Call[ResultT], url: str, started: float, until: float, wait_seconds: int
+    ) -> Answer[ResultT]:
         """One server's answer. It is asked once more after a 401, if the key file has another key by now."""
         key = self._key.current() if self._key else None
         try:
-            reply = await self._send(call, url, key, until)
+            reply = await self._send(call, url, key, until, wait_seconds)
             if reply.status == 401 and self._key:
                 newest = self._key.read_again()
                 if newest != key:
-                    reply = await self._send(call, url, newest, until)
+                    reply = await self._send(call, url, newest, until, wait_seconds)
         except http.HttpFault as fault:
             # The time since the call began is what people waited, not the last try's share of it.
             waited_seconds = round(trio.current_time() - started, 2)
@@ -107,7 +119,9 @@ class Servers:
             return NotDone(text) if isinstance(fault, http.NotSent) else Unclear(text)
         return judged(reply, operation=call.operation, read=call.read, origin=url)
 
-    async def _send(self, call: Call[ResultT], url: str, key: Secret | None, until: float) -> http.Reply:
+    async def _send(
+        self, call: Call[ResultT], url: str, key: Secret | None, until: float, wait_seconds: int
+    ) -> http.Reply:
         headers: dict[str, str] = {}
         if key is not None:
             headers["authorization"] = f"Bearer {key.reveal()}"
@@ -118,6 +132,7 @@ class Servers:
             call.operation.method,
             url + call.target,
             headers=headers,
-            body=call.body,
-            timeout_seconds=max(0.0, left_seconds),
+            body=call.body and call.body(wait_seconds),
+            timeout_seconds=max(float(wait_seconds), left_seconds),
+            wait_seconds=wait_seconds,
         )

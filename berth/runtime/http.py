@@ -1,6 +1,6 @@
 """The door to httpx: one request, one whole reply, within one deadline.
 
-Owns the connection pool and the trust in servers' certificates. Promises that every failure says whether
+Owns the connection pools and the trust in servers' certificates. Promises that every failure says whether
 the request can have reached the server: `NotSent` or `OutcomeUnknown`. Does not retry, follow redirects,
 read proxies from the environment or decompress: what the server sends is what the caller gets, up to a
 limit.
@@ -18,6 +18,7 @@ import httpx
 import trio
 
 MAX_CONNECTIONS = 100
+MAX_PATIENT_CONNECTIONS = 1000
 # Shorter than any server's idle limit should be, so that it is we who close.
 KEEP_ALIVE_SECONDS = 30.0
 # Cancelled from outside, a handshake leaves its socket to the garbage collector; this limit closes it.
@@ -72,6 +73,7 @@ class Channel(Protocol):
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         timeout_seconds: float,
+        wait_seconds: float = 0.0,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Reply: ...
 
@@ -83,22 +85,31 @@ class HttpClient:
     """
 
     def __init__(self, *, user_agent: str, ca_file: Path | None = None) -> None:
-        self._client = httpx.AsyncClient(
-            verify=trusting(ca_file),
-            limits=httpx.Limits(max_connections=MAX_CONNECTIONS, keepalive_expiry=KEEP_ALIVE_SECONDS),
-            headers={"user-agent": user_agent, "accept-encoding": "identity"},
-            trust_env=False,
-            follow_redirects=False,
-        )
+        trusted = trusting(ca_file)
+
+        def pool(connections: int) -> httpx.AsyncClient:
+            return httpx.AsyncClient(
+                verify=trusted,
+                limits=httpx.Limits(max_connections=connections, keepalive_expiry=KEEP_ALIVE_SECONDS),
+                headers={"user-agent": user_agent, "accept-encoding": "identity"},
+                trust_env=False,
+                follow_redirects=False,
+            )
+
+        # What waits for minutes must not take the connection of what is answered at once.
+        self._prompt = pool(MAX_CONNECTIONS)
+        self._patient = pool(MAX_PATIENT_CONNECTIONS)
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
+        await self._prompt.__aenter__()
+        await self._patient.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._client.__aexit__(kind, error, trace)
+        await self._patient.__aexit__(kind, error, trace)
+        await self._prompt.__aexit__(kind, error, trace)
 
     async def request(
         self,
@@ -108,9 +119,13 @@ class HttpClient:
         headers: Mapping[str, str] | None = None,
         body: bytes | None = None,
         timeout_seconds: float,
+        wait_seconds: float = 0.0,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Reply:
-        """The server's reply, whatever its status. Raises NotSent or OutcomeUnknown."""
+        """The server's reply, whatever its status. Raises NotSent or OutcomeUnknown.
+
+        `wait_seconds` is how much of the time the server has been asked to take before it answers.
+        """
         sent = False
 
         async def trace(event: str, _: Mapping[str, Any]) -> None:
@@ -118,16 +133,17 @@ class HttpClient:
             sent = sent or event == "http11.send_request_headers.started"
 
         try:
-            request = self._client.build_request(
+            client = self._patient if wait_seconds else self._prompt
+            request = client.build_request(
                 method,
                 url,
                 headers=headers,
                 content=body,
-                timeout=httpx.Timeout(None, connect=timeout_seconds * CONNECT_SHARE),
+                timeout=httpx.Timeout(None, connect=(timeout_seconds - wait_seconds) * CONNECT_SHARE),
                 extensions={"trace": trace},
             )
             with trio.fail_after(timeout_seconds):
-                return await self._exchange(request, max_body_bytes)
+                return await self._exchange(client, request, max_body_bytes)
         except (trio.TooSlowError, httpx.TimeoutException) as fault:
             silence = _fault(sent, f"{_origin(url)} did not answer within {timeout_seconds:.3g} s")
             silence.silent = True
@@ -137,8 +153,10 @@ class HttpClient:
         except httpx.TransportError as fault:
             raise _fault(sent, _explain(url, fault, sent=sent)) from fault
 
-    async def _exchange(self, request: httpx.Request, max_body_bytes: int) -> Reply:
-        response = await self._client.send(request, stream=True)
+    async def _exchange(
+        self, client: httpx.AsyncClient, request: httpx.Request, max_body_bytes: int
+    ) -> Reply:
+        response = await client.send(request, stream=True)
         body = bytearray()
         try:
             async for chunk in response.aiter_raw():

@@ -1,15 +1,19 @@
 """What each call sends, and what it makes of a good reply."""
 
+from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
+import trio
 
 from berth.client import BerthClient, Invalid, OutcomeUnknown
+from berth.runtime.http import MAX_CONNECTIONS
 from berth.version import VERSION
 from berth.wire.routes import OPERATIONS, Operation
 from tests.client.conftest import Connect
-from tests.client.scripted import Scripted, answer, grant, granted, problem
+from tests.client.scripted import Scripted, Stall, answer, grant, granted, problem
 
 LEASE = {
     "namespace": "default",
@@ -104,6 +108,51 @@ async def test_acquire_sends_what_is_given_and_nothing_else(client: BerthClient,
         },
     ]
     assert server.requests[0].headers["content-type"] == "application/json"
+
+
+async def test_a_wait_that_ended_empty_is_a_reply(client: BerthClient, server: Scripted) -> None:
+    server.will(answer(200, grant("team/other", 9, acquired=False, reason="held", waitPosition=2)))
+    reply = await client.acquire("default", "db", holder="team/me", ttl_seconds=30, wait_seconds=20)
+    assert server.requests[0].body == {"holder": "team/me", "ttlSeconds": 30, "waitSeconds": 20}
+    assert (reply.acquired, reply.wait_position) == (False, 2)
+
+
+async def test_a_wait_that_is_cancelled_closes_its_connection(client: BerthClient, server: Scripted) -> None:
+    begun, closed = trio.Event(), trio.Event()
+
+    async def wait_for_the_end(stream: trio.SSLStream[trio.SocketStream]) -> None:
+        begun.set()
+        with suppress(trio.BrokenResourceError):
+            await stream.receive_some()
+        closed.set()
+        raise trio.ClosedResourceError
+
+    server.will(wait_for_the_end)
+    with trio.fail_after(5):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(
+                partial(client.acquire, "default", "db", holder="me", ttl_seconds=30, wait_seconds=20)
+            )
+            await begun.wait()
+            nursery.cancel_scope.cancel()
+        await closed.wait()
+
+
+async def test_what_waits_takes_no_connection_from_what_does_not(
+    client: BerthClient, server: Scripted
+) -> None:
+    stalls = [Stall() for _ in range(MAX_CONNECTIONS + 1)]
+    server.will(*stalls)
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            wait = partial(client.acquire, "default", holder="me", ttl_seconds=30, wait_seconds=60)
+            for number in range(len(stalls)):
+                nursery.start_soon(wait, f"lease-{number}")
+            for stall in stalls:
+                await stall.begun.wait()
+            server.will(granted())
+            await client.renew("default", "db", holder="team/me", fencing_token=7, ttl_seconds=30)
+            nursery.cancel_scope.cancel()
 
 
 async def test_held_by_another_is_a_reply(client: BerthClient, server: Scripted) -> None:

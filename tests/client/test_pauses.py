@@ -16,7 +16,7 @@ from berth.wire import routes
 from tests.client.conftest import NoJitter
 
 CALL = Call(routes.HEALTHZ, "/healthz", believe.alive)
-WRITE = Call(routes.RELEASE, "/release", believe.nothing, b"{}")
+WRITE = Call(routes.RELEASE, "/release", believe.nothing, lambda _: b"{}")
 
 
 class Channel:
@@ -25,6 +25,7 @@ class Channel:
     def __init__(self, *steps: http.Reply | Exception | None) -> None:
         self._steps = list(steps)
         self.asked: list[tuple[float, str, float]] = []
+        self.bodies: list[bytes | None] = []
 
     async def request(
         self,
@@ -34,8 +35,10 @@ class Channel:
         headers: Mapping[str, str],
         body: bytes | None,
         timeout_seconds: float,
+        wait_seconds: float,
     ) -> http.Reply:
         self.asked.append((trio.current_time(), url, timeout_seconds))
+        self.bodies.append(body)
         step = self._steps.pop(0) if len(self._steps) > 1 else self._steps[0]
         if step is None:
             await trio.sleep(timeout_seconds)
@@ -65,6 +68,7 @@ def busy(retry_after: str, status: int = 429, code: str = "rate_limited") -> htt
 
 ALIVE = http.Reply(200, {}, b"ok\n")
 GONE = http.NotSent("nobody is there")
+WAIT = Call(routes.ACQUIRE, "/acquire", believe.nothing, lambda left: b"%d" % left, wait_seconds=20)
 
 
 class Longest(Random):
@@ -157,3 +161,30 @@ class Deaf(Channel):
 async def test_a_silence_is_told_by_the_whole_time_that_was_waited(autojump_clock: MockClock) -> None:
     with pytest.raises(Unreachable, match=r"https://a did not answer within (9\.9\d?|10) s"):
         await servers(Deaf()).ask(CALL)
+
+
+async def test_a_wait_is_no_part_of_the_time_that_servers_share(autojump_clock: object) -> None:
+    channel = Channel(None)
+    began = trio.current_time()
+    with pytest.raises(OutcomeUnknown):
+        await servers(channel, "https://a", "https://b", "https://c", timeout_seconds=9).ask(WAIT)
+    assert [timeout for _, _, timeout in channel.asked] == pytest.approx([23.0, 3.0, 3.0])
+    assert channel.bodies == [b"20", b"0", b"0"]
+    assert trio.current_time() - began == pytest.approx(29)
+
+
+async def test_a_server_that_answers_at_once_leaves_the_whole_wait_to_the_next(
+    autojump_clock: object,
+) -> None:
+    channel = Channel(GONE, busy("2"), None)
+    with pytest.raises(OutcomeUnknown):
+        await servers(channel, "https://a", "https://b", timeout_seconds=8).ask(WAIT)
+    assert channel.bodies == [b"20", b"20", b"18", b"0"]
+    assert [timeout for _, _, timeout in channel.asked] == pytest.approx([24.0, 28.0, 22.0, 4.0])
+
+
+async def test_a_caller_in_a_hurry_still_waits_at_the_first_server(autojump_clock: object) -> None:
+    channel = Channel(None)
+    with trio.move_on_after(5):
+        await servers(channel, "https://a", "https://b").ask(WAIT)
+    assert [timeout for _, _, timeout in channel.asked] == pytest.approx([22.5])
