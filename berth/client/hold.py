@@ -18,17 +18,15 @@ from random import Random
 from typing import Protocol
 
 import trio
-from msgspec import UNSET, Struct
+from msgspec import Struct
 
-from berth.client.errors import ApiError, BerthError, Conflict, LeaseNotAcquired, OutcomeUnknown, Unreachable
+from berth.client.errors import BerthError, Conflict, LeaseNotAcquired
 from berth.client.held import Held, reader_of
-from berth.client.keeper import RETRY_SECONDS, kept, soon
+from berth.client.keeper import beat, kept, soon
+from berth.client.waiting import granted
 from berth.core.holding import Holding, Reading, lifetime_us, stop_budget_us
 from berth.runtime.clock import MICROSECONDS, Clock, SystemClock
 from berth.wire.shapes import AcquireReply, Semantics
-
-TRY_SECONDS = 2.0
-"""How long the one try is given that is made also by who does not want to wait."""
 
 LAST_WORD_SECONDS = 1.0
 """How long a cancelled acquire waits for its reply."""
@@ -47,6 +45,7 @@ class Leases(Protocol):
         semantics: Semantics | None = None,
         max_holders: int | None = None,
         lock_delay_seconds: int | None = None,
+        wait_seconds: int | None = None,
     ) -> AcquireReply: ...
 
     async def renew(
@@ -145,33 +144,51 @@ async def _acquired(
     Raises LeaseNotAcquired, and at once what no waiting mends.
     """
     give_up = trio.current_time() + wait_seconds
-    while True:
+    sent = now()
+
+    async def ask(at_server_seconds: int) -> AcquireReply:
+        nonlocal sent
         sent = now()
-        reply, text, pause_seconds = None, "the server did not answer in time", RETRY_SECONDS
-        try:
-            with trio.move_on_after(max(TRY_SECONDS, give_up - trio.current_time())):
-                reply = await _asked(leases, terms)
-        except (Unreachable, OutcomeUnknown, ApiError) as fault:
-            if isinstance(fault, ApiError) and fault.retry_after_seconds is None:
-                raise
-            text = str(fault)
-        if reply is not None:
-            text = f"held by {reply.holder}" if reply.holder else f"not free yet ({reply.reason})"
-            pause_seconds = _pause_seconds(reply)
-        if reply is not None and reply.acquired:
-            held = _held(terms, reply.fencing_token, sent, now)
-            if held.lost is None:
-                return held
-            # The reply took so long that nothing is left: ask again, as the live holder.
-            text, pause_seconds = "the server answers too slowly for the ttl", 0.1
+        return await _asked(leases, terms, at_server_seconds)
+
+    while True:
+        reply = await granted(
+            ask,
+            f"{terms.namespace}/{terms.name}",
+            ttl_seconds=terms.ttl_seconds,
+            wait_seconds=max(0.0, give_up - trio.current_time()),
+            rng=rng,
+        )
+        held = _held(terms, reply.fencing_token, sent, now)
+        if await _leaves_time(held, _Tenure(leases, terms, held.token), rng):
+            return held
         if trio.current_time() >= give_up:
-            raise LeaseNotAcquired(f"{terms.namespace}/{terms.name}: {text}", reply)
-        await trio.sleep(min(soon(pause_seconds, rng), max(0.0, give_up - trio.current_time())))
+            slow = "the server answers too slowly for the ttl"
+            raise LeaseNotAcquired(f"{terms.namespace}/{terms.name}: {slow}", reply)
 
 
-async def _asked(leases: Leases, terms: Terms) -> AcquireReply:
+async def _leaves_time(held: Held, tenure: "_Tenure", rng: Random) -> bool:
+    """Whether the work can start. Where the way to the grant has used up most of the time, it is renewed
+    first; who is cancelled meanwhile gives it back."""
+    fresh_us = lifetime_us(held.holding.ttl_us) - held.holding.budget_us
+    try:
+        if held.holding.deadline and held.remaining() * MICROSECONDS < fresh_us / 2:
+            while held.lost is None:
+                if await beat(held, tenure) is not None:
+                    break
+                await trio.sleep(soon(tenure.heartbeat_seconds / 4, rng))
+    except BaseException:
+        with trio.move_on_after(LAST_WORD_SECONDS, shield=True):
+            await tenure.give_up()
+        raise
+    return held.lost is None
+
+
+async def _asked(leases: Leases, terms: Terms, at_server_seconds: int) -> AcquireReply:
     """One acquire. Cancelled under way, it waits a little for the reply and gives a grant back: nobody else
-    could, for nobody else has the token."""
+    could, for nobody else has the token. One that waits at the server is not answered just then; left, it is
+    the server that takes a grant back."""
+    began = trio.current_time()
     reply: AcquireReply | None = None
     fault: BerthError | None = None
     patience = trio.CancelScope(shield=True)
@@ -180,7 +197,7 @@ async def _asked(leases: Leases, terms: Terms) -> AcquireReply:
         try:
             await trio.sleep_forever()
         finally:
-            patience.deadline = trio.current_time() + LAST_WORD_SECONDS
+            patience.deadline = (began if at_server_seconds else trio.current_time()) + LAST_WORD_SECONDS
 
     through = False
     try:
@@ -188,7 +205,7 @@ async def _asked(leases: Leases, terms: Terms) -> AcquireReply:
             nursery.start_soon(hurry)
             with patience:
                 try:
-                    reply = await _ask(leases, terms)
+                    reply = await _ask(leases, terms, at_server_seconds)
                 except BerthError as raised:
                     fault = raised
             nursery.cancel_scope.cancel()
@@ -203,7 +220,7 @@ async def _asked(leases: Leases, terms: Terms) -> AcquireReply:
     return reply
 
 
-async def _ask(leases: Leases, terms: Terms) -> AcquireReply:
+async def _ask(leases: Leases, terms: Terms, at_server_seconds: int) -> AcquireReply:
     return await leases.acquire(
         terms.namespace,
         terms.name,
@@ -212,6 +229,7 @@ async def _ask(leases: Leases, terms: Terms) -> AcquireReply:
         semantics=terms.semantics,
         max_holders=terms.max_holders,
         lock_delay_seconds=terms.lock_delay_seconds,
+        wait_seconds=at_server_seconds,
     )
 
 
@@ -219,12 +237,6 @@ def _held(terms: Terms, token: int, sent: Reading, now: Callable[[], Reading]) -
     exclusive = terms.semantics == "at-most-once"
     holding = Holding(token, terms.ttl_seconds * MICROSECONDS, terms.budget_us, sent, deadline=exclusive)
     return Held(terms.namespace, terms.name, terms.holder, holding, now)
-
-
-def _pause_seconds(reply: AcquireReply) -> float:
-    """Until it is worth asking again: not before the holder's time is over, unless it gives up early."""
-    left = reply.remaining_seconds
-    return RETRY_SECONDS if left is UNSET else min(RETRY_SECONDS, max(0.01, left))
 
 
 class _Tenure:

@@ -38,6 +38,7 @@ class Sessions(Protocol):
         semantics: Semantics | None = None,
         max_holders: int | None = None,
         lock_delay_seconds: int | None = None,
+        wait_seconds: int | None = None,
     ) -> AcquireReply: ...
 
     async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None: ...
@@ -62,6 +63,7 @@ class HeldSession(Deadline):
         semantics: Semantics | None = None,
         max_holders: int | None = None,
         lock_delay_seconds: int | None = None,
+        wait_seconds: int | None = None,
     ) -> AcquireReply:
         """Take a lease under the session; see `BerthClient.acquire`. LeaseLost: the session is."""
         self.check()
@@ -73,6 +75,7 @@ class HeldSession(Deadline):
             semantics=semantics,
             max_holders=max_holders,
             lock_delay_seconds=lock_delay_seconds,
+            wait_seconds=wait_seconds,
         )
         self.check()
         return reply

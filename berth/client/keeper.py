@@ -15,7 +15,8 @@ import trio
 
 from berth.client.errors import LeaseLost
 from berth.client.held import Deadline
-from berth.core.holding import Reading, refused, renewed
+from berth.core.holding import Reading, elapsed_us, refused, renewed
+from berth.runtime.clock import MICROSECONDS
 from berth.runtime.supervise import alongside
 
 LOOK_SECONDS = 1.0
@@ -79,20 +80,28 @@ async def kept(
 
 async def _keep_alive(held: Deadline, pulse: Pulse, rng: Random) -> None:
     """Renew until the server refuses. It goes on while the work is being stopped: that may take time."""
-    pause_seconds = pulse.heartbeat_seconds
+    since_sent_us = elapsed_us(held.holding.sent, held.now())
+    pause_seconds = max(0.0, pulse.heartbeat_seconds - since_sent_us / MICROSECONDS)
     while held.loss != "refused":
         await trio.sleep(pause_seconds)
-        sent = held.now()
-        alive: bool | None = None
-        with trio.move_on_after(pulse.heartbeat_seconds):
-            alive = await pulse.renew()
+        alive = await beat(held, pulse)
         if alive is None:
             pause_seconds = soon(min(RETRY_SECONDS, pulse.heartbeat_seconds / 4), rng)
-        elif alive:
-            held.heard(renewed(held.holding, sent, held.now()))
-            pause_seconds = pulse.heartbeat_seconds
         else:
-            held.heard(refused(held.holding))
+            pause_seconds = pulse.heartbeat_seconds
+
+
+async def beat(held: Deadline, pulse: Pulse) -> bool | None:
+    """Renew once, and take up what the server says."""
+    sent = held.now()
+    alive: bool | None = None
+    with trio.move_on_after(pulse.heartbeat_seconds):
+        alive = await pulse.renew()
+    if alive:
+        held.heard(renewed(held.holding, sent, held.now()))
+    elif alive is False:
+        held.heard(refused(held.holding))
+    return alive
 
 
 async def _watch(held: Deadline, pulse: Pulse, work: trio.CancelScope, warn: Callable[[float], None]) -> None:

@@ -69,6 +69,7 @@ class DirectLeases:
         semantics: Semantics | None = None,
         max_holders: int | None = None,
         lock_delay_seconds: int | None = None,
+        wait_seconds: int | None = None,
     ) -> AcquireReply:
         request = Acquire(
             holder,

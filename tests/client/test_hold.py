@@ -302,6 +302,39 @@ async def test_a_grant_that_comes_too_late_is_renewed_before_the_work_starts(aut
         assert [what for _, what in leases.log] == ["acquire", "acquire", "release"]
 
 
+async def test_a_grant_that_leaves_little_time_is_renewed_before_the_work_starts(
+    autojump_clock: Mocked,
+) -> None:
+    async with serving() as service:
+        # The first renewal is lost; of the tenure there are 3 s left when it is made.
+        ways = iter([Weather(back_seconds=6), Weather(lost_there=True)])
+        leases = DirectLeases(service, lambda _: next(ways, Weather()))
+        async with holding(leases) as held:
+            assert held.remaining() > 8
+        assert [what for _, what in leases.log] == ["acquire", "renew", "release"]
+
+
+async def test_who_gives_up_while_a_late_grant_is_renewed_gives_it_back(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        ways = {"acquire": Weather(back_seconds=6), "renew": Weather(there_seconds=60)}
+        leases = DirectLeases(service, lambda what: ways.get(what, Weather()))
+        with trio.move_on_after(7):
+            async with holding(leases):
+                raise AssertionError
+        assert await holder_of(service) is None
+
+
+async def test_the_first_renewal_is_due_a_heartbeat_after_the_request_was_sent(
+    autojump_clock: Mocked,
+) -> None:
+    async with serving() as service:
+        start = trio.current_time()
+        leases = DirectLeases(service, lambda what: Weather(back_seconds=3 if what == "acquire" else 0))
+        async with holding(leases):
+            await trio.sleep(2)
+        assert [at - start for at, what in leases.log if what == "renew"] == pytest.approx([4])
+
+
 async def test_danger_is_told_once_until_a_renewal_goes_through(autojump_clock: Mocked) -> None:
     async with serving() as service:
         start = trio.current_time()
