@@ -1,6 +1,7 @@
 """The client of the lease API, and work that runs only while a lease is held."""
 
 from berth.client.api import BerthClient
+from berth.client.batches import AcquireRequest, ReleaseRequest, RenewRequest
 from berth.client.blocking import hold_blocking
 from berth.client.errors import (
     ApiError,
@@ -21,6 +22,7 @@ from berth.client.hold import hold
 from berth.client.hold_session import HeldSession, hold_session
 
 __all__ = [
+    "AcquireRequest",
     "ApiError",
     "BerthClient",
     "BerthError",
@@ -34,6 +36,8 @@ __all__ = [
     "NotAllowed",
     "NotFound",
     "OutcomeUnknown",
+    "ReleaseRequest",
+    "RenewRequest",
     "Unreachable",
     "WrongAddress",
     "hold",

@@ -5,24 +5,25 @@ by another is a reply and not an error, and that every error says whether the ch
 does not keep a lease alive: who acquires also renews. Calls may run at the same time in many tasks.
 """
 
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from math import isfinite
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import msgspec
 
 from berth.client import believe
 from berth.client.answers import Reader, ResultT
-from berth.client.errors import Invalid, Misconfigured
+from berth.client.batches import AcquireRequest, ReleaseRequest, RenewRequest, results
+from berth.client.bodies import json_of, segment, whole
+from berth.client.errors import BerthError, Misconfigured
 from berth.client.keys import api_key as given_key
 from berth.client.servers import Call, Servers
 from berth.client.urls import base_urls
-from berth.core.names import NAME_MAX, shown
 from berth.runtime.http import CaFileInvalid, Channel, HttpClient
 from berth.version import VERSION
 from berth.wire import routes
@@ -121,14 +122,14 @@ class BerthClient:
         """
         body = AcquireBody(
             holder=holder,
-            ttl_seconds=_whole(ttl_seconds, "ttl_seconds"),
+            ttl_seconds=whole(ttl_seconds, "ttl_seconds"),
             session=session,
             semantics=semantics,
             max_holders=max_holders,
-            lock_delay_seconds=_whole(lock_delay_seconds, "lock_delay_seconds"),
+            lock_delay_seconds=whole(lock_delay_seconds, "lock_delay_seconds"),
         )
         read = partial(believe.grant, holder=holder)
-        wait = _whole(wait_seconds, "wait_seconds") or 0
+        wait = whole(wait_seconds, "wait_seconds") or 0
         return await self._call(routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name)
 
     async def renew(
@@ -136,7 +137,7 @@ class BerthClient:
     ) -> AcquireReply:
         """Keeps the tenure for `ttl_seconds`, from before the call. `acquired` is false when it is lost."""
         body = RenewBody(
-            holder=holder, fencing_token=fencing_token, ttl_seconds=_whole(ttl_seconds, "ttl_seconds")
+            holder=holder, fencing_token=fencing_token, ttl_seconds=whole(ttl_seconds, "ttl_seconds")
         )
         read = partial(believe.grant, holder=holder, fencing_token=fencing_token)
         return await self._call(routes.RENEW, read, body, namespace=namespace, name=name)
@@ -145,6 +146,20 @@ class BerthClient:
         """Gives the tenure up; a lease that is free already stays so. Conflict: another tenure is live."""
         body = ReleaseBody(holder=holder, fencing_token=fencing_token)
         await self._call(routes.RELEASE, believe.nothing, body, namespace=namespace, name=name)
+
+    async def acquire_many(self, requests: Iterable[AcquireRequest]) -> list[AcquireReply | BerthError]:
+        """Takes many leases, in requests of up to 5,000. Each has its reply, or the error of its own; those
+        for one lease act in the order given. None waits.
+        """
+        return await results(self._servers.ask, [request.single() for request in requests])
+
+    async def renew_many(self, requests: Iterable[RenewRequest]) -> list[AcquireReply | BerthError]:
+        """Keeps many tenures, as `acquire_many` takes leases."""
+        return await results(self._servers.ask, [request.single() for request in requests])
+
+    async def release_many(self, requests: Iterable[ReleaseRequest]) -> list[BerthError | None]:
+        """Gives many tenures up, as `acquire_many` takes leases; None is done."""
+        return await results(self._servers.ask, [request.single() for request in requests])
 
     async def verify(
         self, namespace: str, name: str, *, fencing_token: int, holder: str | None = None
@@ -191,7 +206,7 @@ class BerthClient:
     async def open_session(self, *, holder: str, ttl_seconds: int, instance: str = "") -> SessionObject:
         """Opens a session: what is acquired under it lives as long as it does, renewed by one call."""
         body = SessionBody(
-            holder=holder, ttl_seconds=_whole(ttl_seconds, "ttl_seconds"), instance=instance or None
+            holder=holder, ttl_seconds=whole(ttl_seconds, "ttl_seconds"), instance=instance or None
         )
         read = partial(believe.opened, holder=holder, instance=instance)
         return await self._call(routes.OPEN_SESSION, read, body)
@@ -247,39 +262,13 @@ class BerthClient:
         wait_seconds: int = 0,
         **segments: str,
     ) -> ResultT:
-        target = operation.path.format(**{key: _segment(text) for key, text in segments.items()})
+        target = operation.path.format(**{key: segment(text) for key, text in segments.items()})
         if query:
             target += "?" + urlencode(query)
-        json = None if body is None else partial(_json, body)
+        json = None if body is None else _json(body)
         return await self._servers.ask(Call(operation, target, read, json, wait_seconds))
 
 
-def _whole(seconds: int | None, what: str) -> int | None:
-    # A ttl that was cut to whole seconds would end before its holder thinks.
-    if seconds is not None and type(seconds) is not int:
-        raise TypeError(f"{what} is whole seconds, an int; got {seconds!r}")
-    return seconds
-
-
-def _segment(text: str) -> str:
-    """One segment of a path, which the server sees as it was given; dots alone would be resolved away."""
-    if not text:
-        raise Invalid("namespace and name must not be empty", status=400, code="invalid_name")
-    if len(text) > NAME_MAX:
-        long = f"{shown(text)} is longer than {NAME_MAX} characters"
-        raise Invalid(long, status=400, code="invalid_name")
-    if not text.strip("."):
-        return "%2E" * len(text)
-    return quote(text, safe="", errors="surrogatepass")
-
-
-def _json(body: msgspec.Struct, wait_seconds: int) -> bytes:
-    """What is not given is not sent, so that an older server is not asked about what it does not know."""
-    given = {key: value for key, value in msgspec.to_builtins(body).items() if value is not None}
-    if wait_seconds:
-        given["waitSeconds"] = wait_seconds
-    try:
-        return msgspec.json.encode(given)
-    except UnicodeEncodeError as fault:
-        text = "the request holds text that is no valid Unicode (a lone surrogate)"
-        raise Invalid(text, status=400, code="invalid_body") from fault
+def _json(body: msgspec.Struct) -> Callable[[int], bytes]:
+    """The body by what is left of a wait."""
+    return lambda wait_seconds: json_of(body, **({"waitSeconds": wait_seconds} if wait_seconds else {}))

@@ -43,6 +43,18 @@ def grant(body: bytes, *, holder: str, fencing_token: int | None = None) -> Acqu
     return reply
 
 
+class _Batch(msgspec.Struct):
+    results: list[msgspec.Raw]
+
+
+def batch(body: bytes, *, count: int) -> list[msgspec.Raw]:
+    """The results of a batch, each to be read as the reply of its single call."""
+    reply = _decoded(body, _Batch)
+    if len(reply.results) != count:
+        raise Unbelievable(f"told {len(reply.results)} results, and {count} operations were sent")
+    return reply.results
+
+
 def forced(body: bytes, *, fencing_token: int) -> ForceReleaseReply:
     reply = _decoded(body, ForceReleaseReply)
     ended = reply.released.fencing_token

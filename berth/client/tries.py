@@ -32,6 +32,7 @@ READS = frozenset(
 # - renew: holder and token name one tenure. It is kept twice, or it is over and a late one is refused.
 # - release: holder and token name one tenure. Ended twice, it is ended once; a late one meets a free lease or
 #   a higher token, and ends nothing.
+# - batch: each of its operations is one of these three, and they act in order both times.
 # - open-session: another session may come of it, on which nothing hangs and which ends with its ttl.
 # - renew-session, end-session: the id names one session, which is kept twice or ended once.
 # Not force-release: its reply says whom it ended, and for how long that holder may still act. A second one
@@ -40,6 +41,7 @@ REPEATABLE = READS | {
     routes.ACQUIRE.id,
     routes.RENEW.id,
     routes.RELEASE.id,
+    routes.BATCH.id,
     routes.OPEN_SESSION.id,
     routes.RENEW_SESSION.id,
     routes.END_SESSION.id,
