@@ -14,12 +14,14 @@ from berth.client.errors import (
     NotAllowed,
     NotFound,
     OutcomeUnknown,
+    RevisionTooOld,
     Unreachable,
     WrongAddress,
 )
 from berth.client.held import Held
 from berth.client.hold import hold
 from berth.client.hold_session import HeldSession, hold_session
+from berth.client.watching import Events, Interrupted, Sighting, follow
 
 __all__ = [
     "AcquireRequest",
@@ -27,8 +29,10 @@ __all__ = [
     "BerthClient",
     "BerthError",
     "Conflict",
+    "Events",
     "Held",
     "HeldSession",
+    "Interrupted",
     "Invalid",
     "LeaseLost",
     "LeaseNotAcquired",
@@ -38,8 +42,11 @@ __all__ = [
     "OutcomeUnknown",
     "ReleaseRequest",
     "RenewRequest",
+    "RevisionTooOld",
+    "Sighting",
     "Unreachable",
     "WrongAddress",
+    "follow",
     "hold",
     "hold_blocking",
     "hold_session",

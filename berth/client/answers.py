@@ -13,7 +13,15 @@ from typing import Generic, TypeVar
 import msgspec
 
 from berth.client.believe import Unbelievable
-from berth.client.errors import ApiError, Conflict, Invalid, NotAllowed, NotFound, WrongAddress
+from berth.client.errors import (
+    ApiError,
+    Conflict,
+    Invalid,
+    NotAllowed,
+    NotFound,
+    RevisionTooOld,
+    WrongAddress,
+)
 from berth.core.names import shown
 from berth.runtime.http import Reply
 from berth.wire.routes import Operation
@@ -107,6 +115,7 @@ _KINDS: dict[int, type[ApiError]] = {
     HTTPStatus.FORBIDDEN: NotAllowed,
     HTTPStatus.NOT_FOUND: NotFound,
     HTTPStatus.CONFLICT: Conflict,
+    HTTPStatus.GONE: RevisionTooOld,
 }
 
 

@@ -5,7 +5,8 @@ by another is a reply and not an error, and that every error says whether the ch
 does not keep a lease alive: who acquires also renews. Calls may run at the same time in many tasks.
 """
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
 from math import isfinite
 from pathlib import Path
@@ -24,6 +25,7 @@ from berth.client.errors import BerthError, Misconfigured
 from berth.client.keys import api_key as given_key
 from berth.client.servers import Call, Servers
 from berth.client.urls import base_urls
+from berth.client.watching import SILENCE_SECONDS, Events
 from berth.runtime.http import CaFileInvalid, Channel, HttpClient
 from berth.version import VERSION
 from berth.wire import routes
@@ -45,6 +47,8 @@ from berth.wire.shapes import (
     VersionReply,
     WhoamiReply,
 )
+
+Query = Mapping[str, str | int | None]
 
 
 class BerthClient:
@@ -197,11 +201,28 @@ class BerthClient:
     ) -> LeaseList:
         """At most `limit` leases, 500 without it, after the page whose `continue_` is `after`."""
         read = partial(believe.page, after=after)
-        asked = {"limit": limit, "continue": after}
-        query = {key: value for key, value in asked.items() if value is not None}
-        if namespace is None:
-            return await self._call(routes.LIST_ALL, read, query=query)
-        return await self._call(routes.LIST, read, query=query, namespace=namespace)
+        operation, segments = _listing(namespace)
+        target = _target(operation, {"limit": limit, "continue": after}, **segments)
+        return await self._servers.ask(Call(operation, target, read))
+
+    @asynccontextmanager
+    async def watch(
+        self, namespace: str | None = None, *, revision: str | None = None
+    ) -> AsyncGenerator[Events]:
+        """Every change of ownership from now on, or from after `revision`, which a list or an event told.
+
+        The first event, and one at least every 15 s, is a bookmark: its revision is all there is to it. The
+        iteration ends when the server drains, and raises Unreachable when it falls silent. RevisionTooOld:
+        list again. `follow` does all of that.
+        """
+        operation, segments = _listing(namespace)
+        target = _target(operation, {"watch": "true", "revision": revision}, **segments)
+        call = Call(operation, target, believe.no_watch, line_seconds=SILENCE_SECONDS)
+        lines = await self._servers.ask(call)
+        try:
+            yield Events(lines, namespace)
+        finally:
+            await lines.aclose()
 
     async def open_session(self, *, holder: str, ttl_seconds: int, instance: str = "") -> SessionObject:
         """Opens a session: what is acquired under it lives as long as it does, renewed by one call."""
@@ -229,13 +250,11 @@ class BerthClient:
         self, *, holder: str | None = None, instance: str | None = None
     ) -> AsyncIterator[SessionObject]:
         """Every session, those that are over too; of one holder or instance if given."""
-        asked = {"holder": holder, "instance": instance}
-        query: dict[str, str | int] = {name: text for name, text in asked.items() if text is not None}
         after: str | None = None
         while after != "":
             read = partial(believe.sessions, after=after)
-            further: dict[str, str | int] = {"continue": after} if after else {}
-            page = await self._call(routes.LIST_SESSIONS, read, query=query | further)
+            query = {"holder": holder, "instance": instance, "continue": after}
+            page = await self._call(routes.LIST_SESSIONS, read, query=query)
             for session in page.items:
                 yield session
             after = page.continue_
@@ -258,15 +277,23 @@ class BerthClient:
         read: Reader[ResultT],
         body: msgspec.Struct | None = None,
         *,
-        query: dict[str, str | int] | None = None,
+        query: Query | None = None,
         wait_seconds: int = 0,
         **segments: str,
     ) -> ResultT:
-        target = operation.path.format(**{key: segment(text) for key, text in segments.items()})
-        if query:
-            target += "?" + urlencode(query)
+        target = _target(operation, query or {}, **segments)
         json = None if body is None else _json(body)
         return await self._servers.ask(Call(operation, target, read, json, wait_seconds))
+
+
+def _listing(namespace: str | None) -> tuple[routes.Operation, dict[str, str]]:
+    return (routes.LIST_ALL, {}) if namespace is None else (routes.LIST, {"namespace": namespace})
+
+
+def _target(operation: routes.Operation, query: Query, **segments: str) -> str:
+    path = operation.path.format(**{key: segment(text) for key, text in segments.items()})
+    given = {key: value for key, value in query.items() if value is not None}
+    return f"{path}?{urlencode(given)}" if given else path
 
 
 def _json(body: msgspec.Struct) -> Callable[[int], bytes]:

@@ -7,9 +7,11 @@ not know are accepted, for newer servers send more. Times in replies are not jud
 from typing import TypeVar
 
 import msgspec
+from msgspec import UNSET
 
 from berth.core.names import shown
 from berth.core.records import TOKEN_MAX
+from berth.runtime.http import Lines
 from berth.wire.shapes import (
     AcquireReply,
     ForceReleaseReply,
@@ -19,6 +21,7 @@ from berth.wire.shapes import (
     SessionObject,
     VerifyReply,
     VersionReply,
+    WatchEvent,
     WhoamiReply,
 )
 
@@ -81,6 +84,23 @@ def page(body: bytes, *, after: str | None) -> LeaseList:
     reply = _decoded(body, LeaseList)
     _goes_on(reply.continue_, after)
     return reply
+
+
+def no_watch(body: bytes) -> Lines:
+    """What a server answers that was asked to watch, and does not."""
+    raise Unbelievable("that is no watch")
+
+
+def event(line: bytes, *, namespace: str | None) -> WatchEvent:
+    """One line of a watch on a namespace, or on all."""
+    told = _decoded(line, WatchEvent)
+    if not told.revision:
+        raise Unbelievable("an event has no revision to go on from")
+    if told.type != "bookmark" and told.object is UNSET:
+        raise Unbelievable("an event does not say of which lease")
+    if told.object is not UNSET and namespace not in (None, told.object.namespace):
+        raise Unbelievable(f"an event is of another namespace, {shown(told.object.namespace)}")
+    return told
 
 
 def opened(body: bytes, *, holder: str, instance: str) -> SessionObject:

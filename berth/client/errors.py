@@ -65,6 +65,12 @@ class Conflict(ApiError):
     """409: the lease stands otherwise than the call supposed. Read it, then decide anew."""
 
 
+class RevisionTooOld(ApiError):
+    """410: the server cannot tell what happened since that revision, or did not give it. List again, and
+    watch from there.
+    """
+
+
 class Unreachable(BerthError):
     """No server could do it, and nothing was changed. Call again later."""
 

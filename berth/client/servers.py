@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import ceil
 from random import Random
-from typing import Generic
+from typing import Generic, cast
 
 import trio
 
@@ -25,6 +25,7 @@ ROUNDS = 4
 
 FIRST_PAUSE_SECONDS = 0.1
 PAUSE_MAX_SECONDS = 1.0
+LINES = "application/x-ndjson"
 RETRY_AFTER_MAX_SECONDS = 5.0
 
 
@@ -32,7 +33,9 @@ RETRY_AFTER_MAX_SECONDS = 5.0
 class Call(Generic[ResultT]):
     """One operation with everything that it sends, and the reader of its reply.
 
-    A server may take `wait_seconds` before it answers; `body` is told what is left of them at each try.
+    A server may take `wait_seconds` before it answers; `body` is told what is left of them at each try. One
+    with `line_seconds` has JSON lines for its result, with no longer silence between two; then `read` judges
+    what is something else.
     """
 
     operation: Operation
@@ -40,6 +43,7 @@ class Call(Generic[ResultT]):
     read: Reader[ResultT]
     body: Callable[[int], bytes] | None = None
     wait_seconds: int = 0
+    line_seconds: float | None = None
 
 
 class Servers:
@@ -108,7 +112,7 @@ class Servers:
         key = self._key.current() if self._key else None
         try:
             reply = await self._send(call, url, key, until, wait_seconds)
-            if reply.status == 401 and self._key:
+            if isinstance(reply, http.Reply) and reply.status == 401 and self._key:
                 newest = self._key.read_again()
                 if newest != key:
                     reply = await self._send(call, url, newest, until, wait_seconds)
@@ -117,17 +121,28 @@ class Servers:
             waited_seconds = round(trio.current_time() - started, 2)
             text = f"{url} did not answer within {waited_seconds:g} s" if fault.silent else str(fault)
             return NotDone(text) if isinstance(fault, http.NotSent) else Unclear(text)
+        if isinstance(reply, http.Lines):
+            return Done(cast("ResultT", reply))  # as `Call` has it
         return judged(reply, operation=call.operation, read=call.read, origin=url)
 
     async def _send(
         self, call: Call[ResultT], url: str, key: Secret | None, until: float, wait_seconds: int
-    ) -> http.Reply:
+    ) -> http.Reply | http.Lines:
         headers: dict[str, str] = {}
         if key is not None:
             headers["authorization"] = f"Bearer {key.reveal()}"
         if call.body is not None:
             headers["content-type"] = "application/json"
-        left_seconds = until - trio.current_time()
+        left_seconds = max(0.0, until - trio.current_time())
+        if call.line_seconds is not None:
+            return await self._channel.lines(
+                call.operation.method,
+                url + call.target,
+                headers=headers,
+                timeout_seconds=left_seconds,
+                media_type=LINES,
+                line_seconds=call.line_seconds,
+            )
         return await self._channel.request(
             call.operation.method,
             url + call.target,

@@ -1,4 +1,4 @@
-"""The door to httpx: one request, one whole reply, within one deadline.
+"""The door to httpx: one request, and one whole reply within one deadline, or a reply line by line.
 
 Owns the connection pools and the trust in servers' certificates. Promises that every failure says whether
 the request can have reached the server: `NotSent` or `OutcomeUnknown`. Does not retry, follow redirects,
@@ -7,11 +7,12 @@ limit.
 """
 
 import ssl
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Protocol, Self
+from typing import Any, Protocol, Self, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -24,9 +25,13 @@ KEEP_ALIVE_SECONDS = 30.0
 # Cancelled from outside, a handshake leaves its socket to the garbage collector; this limit closes it.
 CONNECT_SHARE = 0.9
 MAX_BODY_BYTES = 8 * 1024 * 1024
+MAX_LINE_BYTES = 1024 * 1024
 # OpenSSL's verdicts that another file of authorities can change.
 _UNKNOWN_AUTHORITY = {18, 19, 20, 21}
 _NOT_TLS = {"HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"}
+
+
+T = TypeVar("T")
 
 
 class HttpFault(Exception):
@@ -56,6 +61,47 @@ class Reply:
     body: bytes
 
 
+class Lines:
+    """A reply that goes on, line by line. Iterate it in one task, and close it in the end."""
+
+    def __init__(self, response: httpx.Response, line_seconds: float, max_line_bytes: int) -> None:
+        self._response = response
+        self._chunks = response.aiter_raw()
+        self._line_seconds = line_seconds
+        self._max_line_bytes = max_line_bytes
+        self._rest = bytearray()
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        """The next line, without its end. Raises OutcomeUnknown when it is late or long, or never came."""
+        url = str(self._response.url)
+        await trio.lowlevel.checkpoint()
+        try:
+            with trio.fail_after(self._line_seconds):
+                while (end := self._rest.find(b"\n")) < 0 and len(self._rest) <= self._max_line_bytes:
+                    self._rest += await anext(self._chunks)
+        except trio.TooSlowError as fault:
+            silence = OutcomeUnknown(f"{_origin(url)} sent nothing for {self._line_seconds:.3g} s")
+            silence.silent = True
+            raise silence from fault
+        except StopAsyncIteration:
+            if self._rest:
+                raise OutcomeUnknown(f"{_origin(url)} ended its reply within a line") from None
+            raise
+        except httpx.TransportError as fault:
+            raise OutcomeUnknown(_explain(url, fault, sent=True)) from fault
+        if not 0 <= end <= self._max_line_bytes:
+            raise OutcomeUnknown(f"{_origin(url)} sent a line of more than {self._max_line_bytes} bytes")
+        line = bytes(self._rest[:end])
+        del self._rest[: end + 1]
+        return line
+
+    async def aclose(self) -> None:
+        await _close(self._response, self._chunks)
+
+
 class Channel(Protocol):
     """A way to servers that is opened with `async with`; see `HttpClient`."""
 
@@ -76,6 +122,18 @@ class Channel(Protocol):
         wait_seconds: float = 0.0,
         max_body_bytes: int = MAX_BODY_BYTES,
     ) -> Reply: ...
+
+    async def lines(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float,
+        media_type: str,
+        line_seconds: float,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> Lines | Reply: ...
 
 
 class HttpClient:
@@ -126,54 +184,100 @@ class HttpClient:
 
         `wait_seconds` is how much of the time the server has been asked to take before it answers.
         """
-        sent = False
+        client = self._patient if wait_seconds else self._prompt
+        connect_seconds = (timeout_seconds - wait_seconds) * CONNECT_SHARE
+        request = _Request(method, url, headers, body, timeout_seconds, connect_seconds)
+        return await _exchange(client, request, partial(_whole, max_body_bytes=max_body_bytes))
 
-        async def trace(event: str, _: Mapping[str, Any]) -> None:
-            nonlocal sent
-            sent = sent or event == "http11.send_request_headers.started"
+    async def lines(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float,
+        media_type: str,
+        line_seconds: float,
+        max_line_bytes: int = MAX_LINE_BYTES,
+    ) -> Lines | Reply:
+        """The lines of a reply with status 200 and this media type; of any other the whole.
 
-        try:
-            client = self._patient if wait_seconds else self._prompt
-            request = client.build_request(
-                method,
-                url,
-                headers=headers,
-                content=body,
-                timeout=httpx.Timeout(None, connect=(timeout_seconds - wait_seconds) * CONNECT_SHARE),
-                extensions={"trace": trace},
-            )
-            with trio.fail_after(timeout_seconds):
-                return await self._exchange(client, request, max_body_bytes)
-        except (trio.TooSlowError, httpx.TimeoutException) as fault:
-            silence = _fault(sent, f"{_origin(url)} did not answer within {timeout_seconds:.3g} s")
-            silence.silent = True
-            raise silence from fault
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as fault:  # a name's encoding
-            raise NotSent(f"{url} is no http:// or https:// address") from fault
-        except httpx.TransportError as fault:
-            raise _fault(sent, _explain(url, fault, sent=sent)) from fault
+        The time is for the reply to begin; then there is a line every `line_seconds`. Raises as `request`.
+        """
 
-    async def _exchange(
-        self, client: httpx.AsyncClient, request: httpx.Request, max_body_bytes: int
-    ) -> Reply:
-        response = await client.send(request, stream=True)
-        body = bytearray()
-        try:
-            async for chunk in response.aiter_raw():
-                body += chunk
-                if len(body) > max_body_bytes:
-                    # Not left by an exception: abandoned, httpx's nested generators are never closed. Closed
-                    # underneath, they end by themselves.
-                    await response.aclose()
-        except httpx.TransportError:
-            if len(body) <= max_body_bytes:
-                raise
-        finally:
-            await response.aclose()
-        if len(body) > max_body_bytes:
-            origin = _origin(str(request.url))
-            raise OutcomeUnknown(f"{origin} sent a body of more than {max_body_bytes} bytes")
-        return Reply(response.status_code, dict(response.headers), bytes(body))
+        async def begun(response: httpx.Response) -> Lines | Reply:
+            kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if (response.status_code, kind) == (200, media_type):
+                return Lines(response, line_seconds, max_line_bytes)
+            return await _whole(response, MAX_BODY_BYTES)
+
+        request = _Request(method, url, headers, None, timeout_seconds, timeout_seconds * CONNECT_SHARE)
+        return await _exchange(self._patient, request, begun)
+
+
+@dataclass(frozen=True, slots=True)
+class _Request:
+    method: str
+    url: str
+    headers: Mapping[str, str] | None
+    body: bytes | None
+    timeout_seconds: float
+    connect_seconds: float
+
+
+async def _exchange(
+    client: httpx.AsyncClient, request: _Request, take: Callable[[httpx.Response], Awaitable[T]]
+) -> T:
+    """What `take` makes of the response, within the deadline. Raises NotSent or OutcomeUnknown."""
+    url, sent = request.url, False
+
+    async def trace(event: str, _: Mapping[str, Any]) -> None:
+        nonlocal sent
+        sent = sent or event == "http11.send_request_headers.started"
+
+    try:
+        built = client.build_request(
+            request.method,
+            url,
+            headers=request.headers,
+            content=request.body,
+            timeout=httpx.Timeout(None, connect=request.connect_seconds),
+            extensions={"trace": trace},
+        )
+        with trio.fail_after(request.timeout_seconds):
+            return await take(await client.send(built, stream=True))
+    except (trio.TooSlowError, httpx.TimeoutException) as fault:
+        silence = _fault(sent, f"{_origin(url)} did not answer within {request.timeout_seconds:.3g} s")
+        silence.silent = True
+        raise silence from fault
+    except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as fault:  # a name's encoding
+        raise NotSent(f"{url} is no http:// or https:// address") from fault
+    except httpx.TransportError as fault:
+        raise _fault(sent, _explain(url, fault, sent=sent)) from fault
+
+
+async def _whole(response: httpx.Response, max_body_bytes: int) -> Reply:
+    body = bytearray()
+    chunks = response.aiter_raw()
+    try:
+        async for chunk in chunks:
+            body += chunk
+            if len(body) > max_body_bytes:
+                origin = _origin(str(response.url))
+                raise OutcomeUnknown(f"{origin} sent a body of more than {max_body_bytes} bytes")
+    finally:
+        await _close(response, chunks)
+    return Reply(response.status_code, dict(response.headers), bytes(body))
+
+
+async def _close(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
+    """Left where they are, httpx's nested generators are never closed; closed underneath, they end."""
+    await response.aclose()
+    try:
+        async for _ in chunks:
+            pass
+    except (httpx.TransportError, httpx.StreamError):
+        pass
 
 
 def trusting(ca_file: Path | None) -> ssl.SSLContext:

@@ -1,8 +1,10 @@
 """The client against our own server, and against sockets that misbehave."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -10,7 +12,7 @@ import trustme
 
 from berth.runtime.asgi import Receive, Scope, Send
 from berth.runtime.clock import SystemClock
-from berth.runtime.http import CaFileInvalid, HttpClient, NotSent, OutcomeUnknown
+from berth.runtime.http import CaFileInvalid, HttpClient, Lines, NotSent, OutcomeUnknown, Reply
 from berth.runtime.tls import ServerTls
 from tests.runtime.bodies import read_body
 from tests.runtime.conftest import Journal, StartServer, write_pair
@@ -185,3 +187,119 @@ async def test_credentials_do_not_show_in_a_fault(client: HttpClient) -> None:
     with pytest.raises(NotSent) as caught:
         await client.request("GET", "http://user:hunter2@127.0.0.1:1/", timeout_seconds=SECONDS)
     assert "hunter2" not in str(caught.value)
+
+
+NDJSON = "application/x-ndjson"
+STREAM = (
+    b"HTTP/1.1 200 OK\r\nContent-Type: application/x-ndjson; charset=utf-8\r\n"
+    b"Transfer-Encoding: chunked\r\n\r\n"
+)
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def sends(*parts: bytes, then: Peer = never_answer) -> Peer:
+    async def peer(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        for part in parts:
+            await stream.send_all(part)
+        await then(stream)
+
+    return peer
+
+
+async def hang_up(stream: trio.SocketStream) -> None:
+    await stream.aclose()
+
+
+async def open_lines(client: HttpClient, url: str, **limits: Any) -> Lines:
+    lines = await client.lines(
+        "GET", url, timeout_seconds=SECONDS, media_type=NDJSON, **{"line_seconds": SECONDS, **limits}
+    )
+    assert isinstance(lines, Lines)
+    return lines
+
+
+Start = Callable[[Peer], Awaitable[str]]
+
+
+async def test_lines_come_whole_however_they_are_cut(client: HttpClient, start_peer: Start) -> None:
+    parts = [STREAM, chunk(b"one\ntw"), chunk(b"o\n\nth"), chunk(b"ree\n"), chunk(b"")]
+    lines = await open_lines(client, await start_peer(sends(*parts)))
+    assert [line async for line in lines] == [b"one", b"two", b"", b"three"]
+    await lines.aclose()
+
+
+async def test_lines_that_are_left_close_their_connection(client: HttpClient, start_peer: Start) -> None:
+    closed = trio.Event()
+
+    async def until_closed(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            await stream.receive_some()
+        closed.set()
+
+    lines = await open_lines(client, await start_peer(sends(STREAM, chunk(b"one\ntwo\n"), then=until_closed)))
+    assert await anext(lines) == b"one"
+    await lines.aclose()
+    with trio.fail_after(SECONDS):
+        await closed.wait()
+
+
+async def test_a_line_that_is_late_is_a_silence(client: HttpClient, start_peer: Start) -> None:
+    url = await start_peer(sends(STREAM, chunk(b"one\ntw")))
+    lines = await open_lines(client, url, line_seconds=0.2)
+    assert await anext(lines) == b"one"
+    with trio.fail_after(SECONDS), pytest.raises(OutcomeUnknown, match=r"sent nothing for 0\.2 s") as caught:
+        await anext(lines)
+    assert caught.value.silent
+    await lines.aclose()
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ([chunk(b"one\ntw")], "broke before the whole reply was here"),
+        ([chunk(b"one\ntw"), chunk(b"")], "ended its reply within a line"),
+        ([chunk(b"one\n" + b"x" * 100)], "a line of more than 50 bytes"),
+        ([chunk(b"one\n" + b"x" * 100 + b"\n")], "a line of more than 50 bytes"),
+    ],
+)
+async def test_what_is_no_line_is_a_fault(
+    client: HttpClient, start_peer: Start, parts: list[bytes], text: str
+) -> None:
+    lines = await open_lines(client, await start_peer(sends(STREAM, *parts, then=hang_up)), max_line_bytes=50)
+    assert await anext(lines) == b"one"
+    with pytest.raises(OutcomeUnknown, match=text):
+        await anext(lines)
+    await lines.aclose()
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n",
+        b"HTTP/1.1 410 Gone\r\nContent-Type: application/x-ndjson\r\n",
+    ],
+)
+async def test_a_reply_of_another_kind_comes_whole(
+    client: HttpClient, start_peer: Start, head: bytes
+) -> None:
+    url = await start_peer(sends(head + b"Content-Length: 4\r\n\r\nhalf"))
+    reply = await client.lines("GET", url, timeout_seconds=SECONDS, media_type=NDJSON, line_seconds=SECONDS)
+    assert isinstance(reply, Reply)
+    assert reply.body == b"half"
+
+
+async def test_lines_that_do_not_begin_in_time_are_not_waited_for(
+    client: HttpClient, start_peer: Start
+) -> None:
+    with pytest.raises(OutcomeUnknown, match="did not answer within"):
+        await client.lines(
+            "GET",
+            await start_peer(never_answer),
+            timeout_seconds=0.2,
+            media_type=NDJSON,
+            line_seconds=SECONDS,
+        )
