@@ -1,21 +1,32 @@
-"""The calls of holding, straight into a real lease service, over a network that a test can spoil."""
+"""Holding on a mocked clock: its calls, straight into a real lease service, over a network that a test can
+spoil.
+"""
 
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from random import Random
+from typing import Any, TypeVar
 
 import trio
+import trio.testing
 
-from berth.client import Conflict, OutcomeUnknown
+from berth.client import Conflict, OutcomeUnknown, hold
 from berth.core.names import Key
-from berth.core.requests import Acquire, Refused, Release, Renew
+from berth.core.requests import Acquire, Acquired, Refused, Release, Renew
 from berth.core.sessions import OpenSession
 from berth.service.leases import LeaseService
+from berth.service.waiters import Waited
+from berth.store.memory import MemoryStore
 from berth.wire.problems import refusal
 from berth.wire.replies import acquire_reply, renew_reply, session_reply
 from berth.wire.shapes import AcquireReply, Semantics, SessionObject
 from tests.support.clocks import TrioClock
+from tests.support.service import opened
 
+KEY = Key("team", "db")
+TTL = 12  # budget 3, heartbeat 4; the holder's lifetime is 11.976
+Mocked = trio.testing.MockClock
 SECOND_US = 1_000_000
 T = TypeVar("T")
 
@@ -79,8 +90,29 @@ class DirectLeases:
             max_holders=max_holders,
             lock_delay_us=(lock_delay_seconds or 0) * SECOND_US,
         )
-        outcome = await self._call("acquire", lambda: self._service.acquire(Key(namespace, name), request))
+        key = Key(namespace, name)
+        if wait_seconds:
+            return await self._waited(key, request, wait_seconds)
+        outcome = await self._call("acquire", lambda: self._service.acquire(key, request))
         return acquire_reply(_granted(outcome))
+
+    async def _waited(self, key: Key, request: Acquire, wait_seconds: int) -> AcquireReply:
+        """A wait; a grant is taken back when its reply finds nobody any more, as by the API server."""
+        waited: Waited | None = None
+
+        async def wait() -> Waited:
+            nonlocal waited
+            waited = await self._service.acquire_waiting(key, request, wait_seconds)
+            return waited
+
+        try:
+            outcome, position = await self._call("wait", wait)
+        except trio.Cancelled:
+            if waited is not None and isinstance(waited.outcome, Acquired):
+                await self._service.give_back(key, waited.outcome)
+            raise
+        assert outcome is not None
+        return acquire_reply(_granted(outcome), position=position)
 
     async def renew(
         self, namespace: str, name: str, *, holder: str, fencing_token: int, ttl_seconds: int
@@ -124,3 +156,23 @@ def _granted(outcome: T | Refused) -> T:
         failure = refusal(outcome)
         raise Conflict(failure.text, status=failure.problem.status, code=failure.code)
     return outcome
+
+
+def serving() -> AbstractAsyncContextManager[LeaseService]:
+    return opened(MemoryStore(TrioClock()))
+
+
+def holding(leases: DirectLeases, holder: str = "a", **terms: Any) -> Any:
+    fields = {"holder": holder, "ttl_seconds": TTL, "instance": "", "clock": NodeClock(), "rng": Random(2)}
+    return hold(leases, *KEY, **{**fields, **terms})
+
+
+async def holder_of(service: LeaseService) -> str | None:
+    record = (await service.get(KEY)).record
+    return record.tenures[-1].holder if record and record.tenures else None
+
+
+def cut_off_after(seconds: float, **weather: Any) -> Any:
+    """Good weather until then; afterwards what is given, for every call."""
+    until = trio.current_time() + seconds
+    return lambda _: Weather(**weather) if trio.current_time() >= until else Weather()

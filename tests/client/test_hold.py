@@ -1,48 +1,25 @@
 """Holding, on a mocked clock and a real lease service: alive, cancelled in time, released last."""
 
-from contextlib import AbstractAsyncContextManager
 from random import Random
-from typing import Any
 
 import pytest
 import trio
-import trio.testing
 
-from berth.client import LeaseLost, LeaseNotAcquired, NotAllowed
-from berth.client.held import Held
-from berth.client.hold import hold
-from berth.core.names import Key
+from berth.client import LeaseLost, LeaseNotAcquired
 from berth.core.requests import ForceRelease
 from berth.service.leases import LeaseService
-from berth.store.memory import MemoryStore
-from tests.client.direct import DirectLeases, NodeClock, Weather
-from tests.support.clocks import TrioClock
-from tests.support.service import opened
-
-KEY = Key("team", "db")
-TTL = 12  # budget 3, heartbeat 4; the holder's lifetime is 11.976
-
-Mocked = trio.testing.MockClock
-
-
-def serving() -> AbstractAsyncContextManager[LeaseService]:
-    return opened(MemoryStore(TrioClock()))
-
-
-def holding(leases: DirectLeases, holder: str = "a", **terms: Any) -> Any:
-    fields = {"holder": holder, "ttl_seconds": TTL, "instance": "", "clock": NodeClock(), "rng": Random(2)}
-    return hold(leases, *KEY, **{**fields, **terms})
-
-
-async def holder_of(service: LeaseService) -> str | None:
-    record = (await service.get(KEY)).record
-    return record.tenures[-1].holder if record and record.tenures else None
-
-
-def cut_off_after(seconds: float, **weather: Any) -> Any:
-    """Good weather until then; afterwards what is given, for every call."""
-    until = trio.current_time() + seconds
-    return lambda _: Weather(**weather) if trio.current_time() >= until else Weather()
+from tests.client.direct import (
+    KEY,
+    TTL,
+    DirectLeases,
+    Mocked,
+    NodeClock,
+    Weather,
+    cut_off_after,
+    holder_of,
+    holding,
+    serving,
+)
 
 
 async def test_the_work_runs_under_a_token_and_the_lease_is_given_back(autojump_clock: Mocked) -> None:
@@ -218,112 +195,6 @@ async def test_a_release_that_fails_is_left_to_the_ttl(autojump_clock: Mocked) -
         assert trio.current_time() - start <= 6.1
 
 
-async def test_waiting_ends_with_the_lease_or_with_the_wait(autojump_clock: Mocked) -> None:
-    async with serving() as service, trio.open_nursery() as nursery:
-        first = DirectLeases(service)
-
-        async def work(seconds: float, *, task_status: trio.TaskStatus[Held]) -> None:
-            async with holding(first) as held:
-                task_status.started(held)
-                await trio.sleep(seconds)
-
-        await nursery.start(work, 20)
-        start = trio.current_time()
-        with pytest.raises(LeaseNotAcquired, match="held by a") as refused:
-            async with holding(DirectLeases(service), "b", wait_seconds=5):
-                raise AssertionError
-        assert trio.current_time() - start == pytest.approx(5)
-        assert refused.value.reply is not None
-        async with holding(DirectLeases(service), "b") as held:
-            assert held.token == 2
-            assert 20 <= trio.current_time() - start <= 21.1
-
-
-async def test_a_server_that_cannot_be_reached_is_asked_again_and_a_wrong_key_is_not(
-    autojump_clock: Mocked,
-) -> None:
-    async with serving() as service:
-        down_until = trio.current_time() + 30
-        leases = DirectLeases(service, lambda _: Weather(lost_there=trio.current_time() < down_until))
-        async with holding(leases) as held:
-            assert held.token == 1
-
-        class Forbidden(DirectLeases):
-            async def acquire(self, *_: Any, **__: Any) -> Any:
-                raise NotAllowed("no", status=403, code="forbidden_holder")
-
-        with pytest.raises(NotAllowed):
-            async with holding(Forbidden(service)):
-                raise AssertionError
-
-
-@pytest.mark.parametrize("seconds", [0.3, 0.5])
-async def test_who_gives_up_while_it_asks_gives_back_what_is_granted(
-    seconds: float, autojump_clock: Mocked
-) -> None:
-    async with serving() as service:
-        leases = DirectLeases(service, lambda _: Weather(there_seconds=0.4, back_seconds=0.4))
-        start = trio.current_time()
-        with trio.move_on_after(seconds):
-            async with holding(leases):
-                raise AssertionError
-        assert await holder_of(service) is None
-        assert [what for _, what in leases.log] == ["acquire", "release"]
-        leases.weather = lambda _: Weather(there_seconds=60)
-        with trio.move_on_after(seconds):
-            async with holding(leases):
-                raise AssertionError
-        assert trio.current_time() - start < 4, "a silent server is not waited for"
-
-
-async def test_who_is_cancelled_just_when_it_is_granted_holds_nothing(autojump_clock: Mocked) -> None:
-    async with serving() as service:
-        with trio.CancelScope() as scope:
-            leases = DirectLeases(service)
-            grant = leases.acquire
-
-            async def acquire_and_cancel(*where: Any, **terms: Any) -> Any:
-                reply = await grant(*where, **terms)
-                scope.cancel()
-                return reply
-
-            leases.acquire = acquire_and_cancel
-            async with holding(leases):
-                await trio.sleep_forever()
-        assert await holder_of(service) is None
-
-
-async def test_a_grant_that_comes_too_late_is_renewed_before_the_work_starts(autojump_clock: Mocked) -> None:
-    async with serving() as service:
-        slow_once = iter([Weather(back_seconds=9.5)])
-        leases = DirectLeases(service, lambda _: next(slow_once, Weather()))
-        async with holding(leases) as held:
-            assert held.remaining() > 8
-        assert [what for _, what in leases.log] == ["acquire", "acquire", "release"]
-
-
-async def test_a_grant_that_leaves_little_time_is_renewed_before_the_work_starts(
-    autojump_clock: Mocked,
-) -> None:
-    async with serving() as service:
-        # The first renewal is lost; of the tenure there are 3 s left when it is made.
-        ways = iter([Weather(back_seconds=6), Weather(lost_there=True)])
-        leases = DirectLeases(service, lambda _: next(ways, Weather()))
-        async with holding(leases) as held:
-            assert held.remaining() > 8
-        assert [what for _, what in leases.log] == ["acquire", "renew", "release"]
-
-
-async def test_who_gives_up_while_a_late_grant_is_renewed_gives_it_back(autojump_clock: Mocked) -> None:
-    async with serving() as service:
-        ways = {"acquire": Weather(back_seconds=6), "renew": Weather(there_seconds=60)}
-        leases = DirectLeases(service, lambda what: ways.get(what, Weather()))
-        with trio.move_on_after(7):
-            async with holding(leases):
-                raise AssertionError
-        assert await holder_of(service) is None
-
-
 async def test_the_first_renewal_is_due_a_heartbeat_after_the_request_was_sent(
     autojump_clock: Mocked,
 ) -> None:
@@ -380,15 +251,6 @@ async def test_a_stop_budget_leaves_time_to_work_and_none_beyond_the_end(
         with pytest.raises(ValueError, match="stop_budget_seconds"):
             async with holding(DirectLeases(service), stop_budget_seconds=budget):
                 raise AssertionError
-
-
-async def test_a_silent_server_is_not_waited_for_longer_than_asked(autojump_clock: Mocked) -> None:
-    async with serving() as service:
-        start = trio.current_time()
-        with pytest.raises(LeaseNotAcquired, match="did not answer"):
-            async with holding(DirectLeases(service, lambda _: Weather(there_seconds=600)), wait_seconds=0):
-                raise AssertionError
-        assert trio.current_time() - start <= 3
 
 
 async def test_shared_work_goes_on_while_nothing_is_heard_and_ends_when_refused(

@@ -11,12 +11,10 @@ from berth.client import Conflict, LeaseLost, hold_session
 from berth.core.names import Key
 from berth.core.requests import Acquire, Acquired, NotAcquired
 from berth.service.leases import LeaseService
-from tests.client.direct import DirectLeases, NodeClock, Weather
-from tests.client.test_hold import cut_off_after, serving
+from tests.client.direct import DirectLeases, Mocked, NodeClock, Weather, cut_off_after, serving
 
 TTL = 12  # budget 3, heartbeat 4; the holder's lifetime is 11.976
 KEYS = [Key("team", f"lease-{number}") for number in range(50)]
-Mocked = trio.testing.MockClock
 
 
 def holding(leases: DirectLeases, holder: str = "a", **terms: Any) -> Any:
