@@ -21,6 +21,7 @@ from berth.client import (
     NotAllowed,
     NotFound,
     OutcomeUnknown,
+    RevisionTooOld,
     Unreachable,
     WrongAddress,
 )
@@ -82,7 +83,7 @@ def _exit_code(fault: BerthError) -> ExitCode:
             return ExitCode.USAGE
         case NotAllowed():
             return ExitCode.NOT_ALLOWED
-        case NotFound() | Conflict():
+        case NotFound() | Conflict() | RevisionTooOld():
             return ExitCode.NOT_MET
         case Unreachable() | OutcomeUnknown() | ApiError(status=429 | 503):
             return ExitCode.UNREACHABLE

@@ -44,12 +44,14 @@ def apiserver(folder: Path) -> Iterator[str]:
         assert process.stderr is not None
         drainer = threading.Thread(target=lambda lines=process.stderr: [None for _ in lines])
         try:
-            yield _address(process.stderr)
+            address = _address(process.stderr)
+            drainer.start()  # a pipe that nobody reads fills up, and the server stops at its next line
+            yield address
         finally:
-            drainer.start()
             process.terminate()
             process.wait(timeout=20)
-            drainer.join()
+            if drainer.ident is not None:
+                drainer.join()
 
 
 def _address(lines: Iterator[str]) -> str:
