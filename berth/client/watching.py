@@ -71,7 +71,7 @@ async def list_whole(leases: Watchable, namespace: str | None = None) -> LeaseLi
 
 @dataclass(frozen=True, slots=True)
 class Interrupted:
-    """Nothing is heard for now, and what is known may be out of date; it goes on by itself."""
+    """Nothing is heard for now: until the next sighting, what is known may be out of date."""
 
     fault: BerthError
 
@@ -83,7 +83,7 @@ Sighting = LeaseList | WatchEvent | Interrupted
 async def follow(
     leases: Watchable, namespace: str | None = None, *, rng: Random | None = None
 ) -> AsyncGenerator[AsyncIterator[Sighting]]:
-    """The leases of the namespace, or of all: the whole list first, then each change of one.
+    """The leases of the namespace, or of all: the whole list first, then each change of one, and bookmarks.
 
     It goes on over restarts and broken connections, without an end. Where changes may have been missed the
     whole list comes again; it takes the place of all that was known. Raises the ApiError of what no waiting
@@ -110,8 +110,7 @@ async def _sightings(leases: Watchable, namespace: str | None, rng: Random) -> A
             async with leases.watch(namespace, revision=revision) as events:
                 async for event in events:
                     revision, pauses = event.revision, _pauses(rng)
-                    if event.type != "bookmark":
-                        yield event
+                    yield event
         except RevisionTooOld:
             revision = None
         except Unreachable as fault:

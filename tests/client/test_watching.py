@@ -184,7 +184,8 @@ DENIED = NotAllowed("no", status=403, code="forbidden_role")
 
 async def test_following_lists_and_then_watches_from_there(autojump_clock: MockClock) -> None:
     leases = Leases(listed("r1"), [event("r1", "bookmark"), event("r2"), event("r3")])
-    assert await sightings(leases, 3) == [listed("r1"), event("r2"), event("r3")]
+    seen = [listed("r1"), event("r1", "bookmark"), event("r2"), event("r3")]
+    assert await sightings(leases, 4) == seen
     assert [what for _, what in leases.asked] == ["list", "r1"]
 
 
@@ -192,7 +193,8 @@ async def test_it_goes_on_after_a_drain_from_the_last_that_was_heard(autojump_cl
     leases = Leases(
         listed("r1"), [event("r2"), event("r3", "bookmark")], [event("r4", "bookmark")], [event("r5")]
     )
-    assert await sightings(leases, 3) == [listed("r1"), event("r2"), event("r5")]
+    seen = [listed("r1"), event("r2"), event("r3", "bookmark"), event("r4", "bookmark"), event("r5")]
+    assert await sightings(leases, 5) == seen
     assert [what for _, what in leases.asked] == ["list", "r1", "r3", "r4"]
 
 
