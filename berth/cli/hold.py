@@ -23,6 +23,7 @@ from berth.client import hold as held_lease
 from berth.client.hold import new_instance
 from berth.config.duration import format_duration
 from berth.runtime.child import ChildRemains
+from berth.runtime.signals import not_ignored
 from berth.runtime.supervise import alongside
 
 RETRY_SECONDS = 1.0
@@ -65,10 +66,7 @@ class _Session:
         return 128 + self._signal
 
     async def _listen(self) -> None:
-        # Who started us may have made us ignore these: nohup, a shell's background job.
-        optional = [
-            number for number in (signal.SIGINT, signal.SIGHUP) if signal.getsignal(number) != signal.SIG_IGN
-        ]
+        optional = not_ignored(signal.SIGINT, signal.SIGHUP)
         with trio.open_signal_receiver(signal.SIGTERM, *optional) as received:
             async for number in received:
                 self._signal = self._signal or number

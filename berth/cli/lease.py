@@ -26,6 +26,9 @@ class LeaseDataOptions:
 @dataclass(frozen=True, kw_only=True)
 class ListOptions(ClientOptions, LeaseDataOptions):
     all_namespaces: Annotated[bool, Opt("Leases of all namespaces", short="A", flag_only=True)] = False
+    watch: Annotated[
+        bool, Opt("After the list, a line for each change as it happens", short="w", flag_only=True)
+    ] = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +79,9 @@ class AcquireOptions(GrantOptions, LeaseDataOptions):
             metavar="ID",
             instead_of="ttl",
         ),
+    ] = None
+    wait: Annotated[
+        Duration | None, Opt("How long to wait for the lease, in line; unless given, one try")
     ] = None
 
 
@@ -147,7 +153,7 @@ def _out_of_range(flag: str, value: int | None) -> list[str]:
 
 def _command(name: str, cls: type, run: str, summary: str, *, on_lease: bool = True) -> click.Command:
     arguments = [click.Argument(["name"])] if on_lease else []
-    return OptionsCommand(name, cls, f"berth.cli.lease_calls:{run}", arguments=arguments, summary=summary)
+    return OptionsCommand(name, cls, f"berth.cli.lease_{run}", arguments=arguments, summary=summary)
 
 
 lease = OptionsGroup(
@@ -155,13 +161,19 @@ lease = OptionsGroup(
     ClientOptions,
     summary="List, acquire, hold, renew, release, force-release and verify leases.",
     commands=[
-        _command("list", ListOptions, "list_leases", "List leases, free ones included.", on_lease=False),
-        _command("get", GetOptions, "get", "Show one lease."),
+        _command(
+            "list",
+            ListOptions,
+            "list:list_leases",
+            "List leases, free ones included; with --watch, also what happens to them.",
+            on_lease=False,
+        ),
+        _command("get", GetOptions, "calls:get", "Show one lease."),
         _command(
             "acquire",
             AcquireOptions,
-            "acquire",
-            "Take a lease, or keep it when you hold it. Exits with 3 when another holds it.",
+            "acquire:acquire",
+            "Take a lease, or keep it when you hold it. Exits with 3 when it cannot be had.",
         ),
         HoldCommand(
             "hold",
@@ -170,23 +182,28 @@ lease = OptionsGroup(
             summary="Run a command while you hold the leases. It is stopped in time when one is lost (exit "
             "code 4), and dies with this process; else its own exit code is passed on.",
         ),
-        _command("renew", RenewOptions, "renew", "Keep a lease that you hold. Exits with 3 when it is lost."),
+        _command(
+            "renew",
+            RenewOptions,
+            "calls:renew",
+            "Keep a lease that you hold. Exits with 3 when it is lost.",
+        ),
         _command(
             "release",
             ReleaseOptions,
-            "release",
+            "calls:release",
             "Give up a lease that you hold. Exits with 3 when you do not hold it.",
         ),
         _command(
             "verify",
             VerifyOptions,
-            "verify",
+            "calls:verify",
             "Ask whether a fencing token is current. Exits with 3 when it is not.",
         ),
         _command(
             "force-release",
             ForceReleaseOptions,
-            "force_release",
+            "calls:force_release",
             "End another's tenure at once. Its holder may still act for a while.",
         ),
     ],

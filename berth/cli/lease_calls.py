@@ -1,10 +1,9 @@
-"""What the client commands do: ask, print the reply, and tell by the exit code how the lease stands.
+"""What most client commands do: ask, print the reply, and tell by the exit code how the lease stands.
 
 Replies are data for stdout; why a condition is not met is talk for stderr.
 """
 
 from functools import partial
-from math import ceil
 from typing import NamedTuple
 
 from msgspec import UNSET
@@ -12,79 +11,22 @@ from msgspec import UNSET
 from berth.cli.connect import call, holder_of
 from berth.cli.exit_codes import ExitCode, Failure
 from berth.cli.lease import (
-    AcquireOptions,
     ForceReleaseOptions,
     GetOptions,
-    ListOptions,
     ReleaseOptions,
     RenewOptions,
     VerifyOptions,
 )
-from berth.cli.lease_view import show_forced, show_grant, show_leases, show_record
-from berth.cli.output import printable, span, talk
+from berth.cli.lease_view import held_by, show_forced, show_grant, show_leases, show_record, still
+from berth.cli.output import printable, talk
 from berth.cli.whoami import WhoamiOptions
 from berth.client import BerthClient
-from berth.wire.shapes import AcquireReply, HolderObject, LeaseList, LeaseObject, VerifyReply
-
-PAGE_ITEMS = 1000
-
-
-def list_leases(options: ListOptions) -> None:
-    namespace = None if options.all_namespaces else options.namespace
-    found = call(options, partial(_all_pages, namespace=namespace))
-    if not found.items and options.output in ("table", "wide"):
-        talk(f"no leases in namespace {namespace}" if namespace else "no leases")
-        return
-    show_leases(found.items, options.output, whole=found, with_namespace=options.all_namespaces)
-
-
-async def _all_pages(client: BerthClient, namespace: str | None) -> LeaseList:
-    """The list as one page, with the first one's revision: a watch from there misses nothing."""
-    page = first = await client.list_page(namespace, limit=PAGE_ITEMS)
-    items = [*page.items]
-    while page.continue_:
-        page = await client.list_page(namespace, limit=PAGE_ITEMS, after=page.continue_)
-        items += page.items
-    return LeaseList(items, first.revision)
+from berth.wire.shapes import AcquireReply, HolderObject, LeaseObject, VerifyReply
 
 
 def get(options: GetOptions, name: str) -> None:
     lease = call(options, lambda client: client.get_lease(options.namespace, name))
     show_leases([lease], options.output, whole=lease)
-
-
-def acquire(options: AcquireOptions, name: str) -> None:
-    async def ask(client: BerthClient) -> AcquireReply:
-        return await client.acquire(
-            options.namespace,
-            name,
-            holder=await holder_of(client, options, options.holder),
-            ttl_seconds=None if options.session else int(options.ttl),
-            session=options.session,
-            semantics=options.semantics,
-            max_holders=options.max_holders,
-        )
-
-    reply = call(options, ask)
-    show_grant(name, reply, options.output)
-    if not reply.acquired:
-        raise Failure(f"not acquired: {_why_not(reply)}", ExitCode.NOT_MET)
-
-
-def _why_not(reply: AcquireReply) -> str:
-    closed = f" for another {_wait(reply.available_after_seconds or 0)}"
-    match reply.reason:
-        case "lock_delay":
-            return f"its last holder was lost, and the lease stays closed{closed}"
-        case "quarantine":
-            return f"the server has restarted and grants nothing{closed}"
-        case _:
-            for_another = f" for another {_wait(reply.remaining_seconds)}" if reply.remaining_seconds else ""
-            return _held_by(reply) + for_another
-
-
-def _held_by(reply: AcquireReply) -> str:
-    return f"held by {printable(reply.holder)} (token {reply.fencing_token})" if reply.holder else "free"
 
 
 def renew(options: RenewOptions, name: str) -> None:
@@ -101,7 +43,7 @@ def renew(options: RenewOptions, name: str) -> None:
     reply = call(options, ask)
     show_grant(name, reply, options.output)
     if not reply.acquired:
-        raise Failure(f"lost: the lease is {_held_by(reply)}", ExitCode.NOT_MET)
+        raise Failure(f"lost: the lease is {held_by(reply)}", ExitCode.NOT_MET)
 
 
 def release(options: ReleaseOptions, name: str) -> None:
@@ -138,19 +80,14 @@ def _standing(lease: LeaseObject) -> str:
     if lease.holders:
         return "held by " + ", ".join(map(_tenure, lease.holders))
     if lease.available_after_seconds is not UNSET:
-        return f"free in {_wait(lease.available_after_seconds)}"
+        return f"free in {still(lease.available_after_seconds)}"
     return "free"
 
 
 def _tenure(tenure: HolderObject) -> str:
     return (
-        f"{printable(tenure.holder)} (token {tenure.fencing_token}, {_wait(tenure.remaining_seconds)} left)"
+        f"{printable(tenure.holder)} (token {tenure.fencing_token}, {still(tenure.remaining_seconds)} left)"
     )
-
-
-def _wait(seconds: float) -> str:
-    """Rounded up: after that time it is over."""
-    return span(ceil(seconds))
 
 
 def verify(options: VerifyOptions, name: str) -> None:
@@ -185,7 +122,7 @@ def force_release(options: ForceReleaseOptions, name: str) -> None:
     show_forced(name, reply, options.output)
     holder = printable(reply.released.holder)
     if reply.may_act_for_seconds > 0:
-        talk(f"released {key}; {holder} may still act on it for {_wait(reply.may_act_for_seconds)}")
+        talk(f"released {key}; {holder} may still act on it for {still(reply.may_act_for_seconds)}")
     else:
         talk(f"opened {key}; the time of {holder} was over")
 

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from berth.cli.output import Form, print_data, print_record, print_table, span
+from berth.cli.output import Form, print_data, print_record, print_table, printable, span
 from berth.wire.shapes import AcquireReply, ForceReleaseReply, LeaseObject
 
 Column = tuple[str, Callable[[LeaseObject], str]]
@@ -28,11 +28,20 @@ def show_leases(
             print_data(msgspec.to_builtins(whole), form)
         case "name":
             for lease in leases:
-                print(f"{lease.namespace}/{lease.name}" if with_namespace else lease.name)
+                print(lease_name(lease, with_namespace=with_namespace))
         case "table" | "wide":
-            columns = (_NAMESPACE if with_namespace else ()) + _TABLE + (_WIDE if form == "wide" else ())
+            columns = lease_columns(form, with_namespace=with_namespace)
             rows = ([cell(lease) for _, cell in columns] for lease in leases)
             print_table([heading for heading, _ in columns], rows)
+
+
+def lease_name(lease: LeaseObject, *, with_namespace: bool) -> str:
+    return f"{lease.namespace}/{lease.name}" if with_namespace else lease.name
+
+
+def lease_columns(form: Form, *, with_namespace: bool) -> tuple[Column, ...]:
+    """The columns of a table of leases."""
+    return (_NAMESPACE if with_namespace else ()) + _TABLE + (_WIDE if form == "wide" else ())
 
 
 def show_grant(name: str, reply: AcquireReply, form: Form) -> None:
@@ -64,11 +73,20 @@ def show_forced(name: str, reply: ForceReleaseReply, form: Literal["table", "jso
     """Whose tenure was ended. How long it may act is rounded up: who waits that long is safe."""
     if form == "table":
         ended = reply.released
-        may_act = span(ceil(reply.may_act_for_seconds))
+        may_act = still(reply.may_act_for_seconds)
         row = (name, ended.holder, str(ended.fencing_token), may_act)
         print_table(("NAME", "HOLDER", "TOKEN", "MAY ACT FOR"), [row])
     else:
         print_data(msgspec.to_builtins(reply), form)
+
+
+def held_by(reply: AcquireReply) -> str:
+    return f"held by {printable(reply.holder)} (token {reply.fencing_token})" if reply.holder else "free"
+
+
+def still(seconds: float) -> str:
+    """How long something still lasts, rounded up: after that time it is over."""
+    return span(ceil(seconds))
 
 
 def _instant(text: str) -> str:

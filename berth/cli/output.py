@@ -26,13 +26,19 @@ def print_data(data: Any, form: Literal["json", "yaml"]) -> None:
         print(yaml.safe_dump(data, sort_keys=False), end="")
 
 
-def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Columns as wide as they must be, three blanks between them."""
+def print_table(headings: Sequence[str], rows: Iterable[Sequence[str]]) -> Sequence[int]:
+    """Columns as wide as they must be, three blanks between them. The widths are for rows that follow."""
     lines = [[printable(cell) or "-" for cell in row] for row in (headings, *rows)]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        cells = (cell.ljust(width) for cell, width in zip(line, widths, strict=True))
-        print("   ".join(cells).rstrip())
+        print_row(line, widths)
+    return widths
+
+
+def print_row(row: Sequence[str], widths: Sequence[int]) -> None:
+    """A row of a table whose columns are so wide; a cell that is wider moves those after it."""
+    cells = ((printable(cell) or "-").ljust(width) for cell, width in zip(row, widths, strict=True))
+    print("   ".join(cells).rstrip())
 
 
 def print_record(record: Mapping[str, object], form: Literal["table", "json", "yaml"]) -> None:

@@ -52,3 +52,8 @@ async def _dispatch(
         else:
             draining = True
             drain()
+
+
+def not_ignored(*numbers: signal.Signals) -> list[signal.Signals]:
+    """Those that whoever started this process has not made it ignore: nohup, a shell's background job."""
+    return [number for number in numbers if signal.getsignal(number) != signal.SIG_IGN]

@@ -48,7 +48,7 @@ def test_objects_of_the_wire(berth: Berth):
 def test_a_list_of_several_pages(berth: Berth, monkeypatch: pytest.MonkeyPatch):
     for number in range(3):
         berth("lease", "acquire", f"page-{number}", "-n", "pages")
-    monkeypatch.setattr("berth.cli.lease_calls.PAGE_ITEMS", 2)
+    monkeypatch.setattr("berth.client.watching.LIST_LIMIT_MAX", 2)
     listed = json.loads(berth("lease", "list", "-n", "pages", "-o", "json").out)
     assert [item["name"] for item in listed["items"]] == ["page-0", "page-1", "page-2"]
     assert "continue" not in listed
