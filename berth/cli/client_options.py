@@ -37,3 +37,13 @@ class DataOptions:
     output: Annotated[
         Literal["table", "json", "yaml"], Opt("Form of the output", short="o", flag_only=True)
     ] = "table"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormOptions:
+    """How a command prints objects that have names."""
+
+    output: Annotated[
+        Literal["table", "wide", "json", "yaml", "name"],
+        Opt("Form of the output", short="o", flag_only=True),
+    ] = "table"

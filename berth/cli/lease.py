@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 import click
 
-from berth.cli.client_options import ClientOptions, DataOptions
+from berth.cli.client_options import ClientOptions, DataOptions, FormOptions
 from berth.cli.hold_line import HoldCommand
 from berth.cli.options import OptionsCommand, OptionsGroup
 from berth.config import Duration, Opt
@@ -14,17 +14,7 @@ _INT32_MAX = 2**31 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class LeaseDataOptions:
-    """How a command prints leases."""
-
-    output: Annotated[
-        Literal["table", "wide", "json", "yaml", "name"],
-        Opt("Form of the output", short="o", flag_only=True),
-    ] = "table"
-
-
-@dataclass(frozen=True, kw_only=True)
-class ListOptions(ClientOptions, LeaseDataOptions):
+class ListOptions(ClientOptions, FormOptions):
     all_namespaces: Annotated[bool, Opt("Leases of all namespaces", short="A", flag_only=True)] = False
     watch: Annotated[
         bool, Opt("After the list, a line for each change as it happens", short="w", flag_only=True)
@@ -32,7 +22,7 @@ class ListOptions(ClientOptions, LeaseDataOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class GetOptions(ClientOptions, LeaseDataOptions):
+class GetOptions(ClientOptions, FormOptions):
     pass
 
 
@@ -71,7 +61,7 @@ class GrantOptions(TtlOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class AcquireOptions(GrantOptions, LeaseDataOptions):
+class AcquireOptions(GrantOptions, FormOptions):
     session: Annotated[
         str | None,
         Opt(
@@ -107,7 +97,7 @@ class OwnTokenOptions(HolderOptions):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RenewOptions(TtlOptions, OwnTokenOptions, LeaseDataOptions):
+class RenewOptions(TtlOptions, OwnTokenOptions, FormOptions):
     pass
 
 

@@ -58,11 +58,11 @@ def show_grant(name: str, reply: AcquireReply, form: Form) -> None:
                 "ACQUIRED": "yes" if reply.acquired else "no",
                 "HOLDER": reply.holder,
                 "TOKEN": str(reply.fencing_token),
-                "EXPIRES": _instant(reply.expires_at) if reply.holder else "",
+                "EXPIRES": instant(reply.expires_at) if reply.holder else "",
             }
             if form == "wide":
                 cells |= {
-                    "SINCE": _instant(reply.acquired_at) if reply.holder else "",
+                    "SINCE": instant(reply.acquired_at) if reply.holder else "",
                     "CLEAN HANDOVER": _yes_no(reply.clean_handover),
                     "SESSION": reply.session,
                 }
@@ -89,7 +89,7 @@ def still(seconds: float) -> str:
     return span(ceil(seconds))
 
 
-def _instant(text: str) -> str:
+def instant(text: str) -> str:
     """An instant of the wire to the second: people compare it with a clock on the wall."""
     whole, point, fraction = text.partition(".")
     return whole + fraction.lstrip("0123456789") if point else text
@@ -143,6 +143,6 @@ _WIDE: tuple[Column, ...] = (
     ("SEMANTICS", lambda lease: lease.semantics),
     ("HOLDERS", _holders),
     ("SESSION", lambda lease: lease.session),
-    ("SINCE", lambda lease: _instant(lease.acquired_at)),
-    ("EXPIRES", lambda lease: _instant(lease.expires_at)),
+    ("SINCE", lambda lease: instant(lease.acquired_at)),
+    ("EXPIRES", lambda lease: instant(lease.expires_at)),
 )

@@ -53,6 +53,7 @@ COMMANDS = (
         "List, acquire, hold, renew, release, force-release and verify leases",
         "berth.cli.lease:lease",
     ),
+    Entry("session", "List, show and end sessions", "berth.cli.session:session"),
     Entry("doctor", "Find what is wrong between you and the servers", "berth.cli.doctor:doctor"),
     Entry("whoami", "Show who the server takes you for", "berth.cli.whoami:whoami"),
     Entry("version", "Show what this build is", "berth.cli.version:version"),

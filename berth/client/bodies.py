@@ -23,7 +23,7 @@ def whole(seconds: int | None, what: str) -> int | None:
 def segment(text: str) -> str:
     """One segment of a path, which the server sees as it was given; dots alone would be resolved away."""
     if not text:
-        raise Invalid("namespace and name must not be empty", status=400, code="invalid_name")
+        raise Invalid("namespace, name and id must not be empty", status=400, code="invalid_name")
     if len(text) > NAME_MAX:
         long = f"{shown(text)} is longer than {NAME_MAX} characters"
         raise Invalid(long, status=400, code="invalid_name")

@@ -48,6 +48,10 @@ def path_with_berth(tmp_path: Path) -> str:
         (["berth", "--api-ke"], ["--api-key", "--api-key-file"]),
         (["berth", "lease", "re"], ["renew", "release"]),
         (["berth", "lease", "acquire", "--semantics", ""], ["at-most-once", "at-least-once"]),
+        (["berth", "lease", "list", "--wa"], ["--watch"]),
+        (["berth", "lease", "acquire", "--wa"], ["--wait"]),
+        (["berth", "session", ""], ["list", "get", "end"]),
+        (["berth", "session", "list", "--i"], ["--instance"]),
     ],
 )
 def test_bash_completes(path_with_berth: str, words: list[str], found: list[str]):
