@@ -49,4 +49,4 @@ class ToldLeases:
 def _why(reply: AcquireReply) -> str:
     if reply.holder:
         return f"held by {reply.holder} (token {reply.fencing_token})"
-    return f"closed for now ({reply.reason})"
+    return "others are in line for it" if reply.reason == "waiters" else f"closed for now ({reply.reason})"

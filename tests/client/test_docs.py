@@ -82,6 +82,9 @@ async def test_the_snippets_run_one_after_another(
     assert told[0] == "team admin"
     assert "mine until it is not renewed; every write carries token 1" in told
     assert "['team/worker-1']" in told
+    assert "not within a second; place 1 in line" in told
+    assert {"took 100 shards", "gave up 100 shards"} <= {*told}
+    assert {"102 leases are known", "nothing has happened"} <= {*told}
     assert "free 1" in told
     assert "not_found" in told[-1]
     assert not [line for line in told if line.startswith(("lost", "not now", "try again"))]
