@@ -86,8 +86,8 @@ async def follow(
     """The leases of the namespace, or of all: the whole list first, then each change of one, and bookmarks.
 
     It goes on over restarts and broken connections, without an end. Where changes may have been missed the
-    whole list comes again; it takes the place of all that was known. Raises the ApiError of what no waiting
-    mends, such as NotAllowed.
+    whole list comes again; it takes the place of all that was known. A change that the list has already may
+    be told after it. Raises the ApiError of what no waiting mends, such as NotAllowed.
     """
     async with aclosing(_sightings(leases, namespace, rng or Random())) as sightings:
         yield sightings
@@ -103,11 +103,10 @@ async def _sightings(leases: Watchable, namespace: str | None, rng: Random) -> A
     while True:
         least_pause_seconds, interrupted = 0.0, None
         try:
-            if revision is None:
-                listed = await list_whole(leases, namespace)
-                revision = listed.revision
-                yield listed
             async with leases.watch(namespace, revision=revision) as events:
+                if revision is None:
+                    # Listed once the watch has begun, nothing falls between, whichever server lists.
+                    yield await list_whole(leases, namespace)
                 async for event in events:
                     revision, pauses = event.revision, _pauses(rng)
                     yield event

@@ -138,9 +138,9 @@ class Leases:
 
     def __init__(self, *calls: LeaseList | Exception | Told) -> None:
         self._calls = [*calls]
-        self.asked: list[tuple[float, str | None]] = []
+        self.asked: list[tuple[float, str]] = []
 
-    def _next(self, what: str | None) -> Any:
+    def _next(self, what: str) -> Any:
         self.asked.append((trio.current_time(), what))
         call = self._calls.pop(0)
         if isinstance(call, Exception):
@@ -154,7 +154,7 @@ class Leases:
     async def watch(
         self, namespace: str | None = None, *, revision: str | None = None
     ) -> AsyncGenerator[Events]:
-        async with aclosing(_tell(self._next(revision))) as events:
+        async with aclosing(_tell(self._next(f"watch from {revision or 'now'}"))) as events:
             yield cast("Events", events)
 
 
@@ -182,31 +182,34 @@ GONE = Unreachable("gone")
 DENIED = NotAllowed("no", status=403, code="forbidden_role")
 
 
-async def test_following_lists_and_then_watches_from_there(autojump_clock: MockClock) -> None:
-    leases = Leases(listed("r1"), [event("r1", "bookmark"), event("r2"), event("r3")])
+async def test_following_lists_once_it_watches(autojump_clock: MockClock) -> None:
+    leases = Leases([event("r1", "bookmark"), event("r2"), event("r3")], listed("r1"))
     seen = [listed("r1"), event("r1", "bookmark"), event("r2"), event("r3")]
     assert await sightings(leases, 4) == seen
-    assert [what for _, what in leases.asked] == ["list", "r1"]
+    assert [what for _, what in leases.asked] == ["watch from now", "list"]
 
 
 async def test_it_goes_on_after_a_drain_from_the_last_that_was_heard(autojump_clock: MockClock) -> None:
     leases = Leases(
-        listed("r1"), [event("r2"), event("r3", "bookmark")], [event("r4", "bookmark")], [event("r5")]
+        [event("r2"), event("r3", "bookmark")], listed("r1"), [event("r4", "bookmark")], [event("r5")]
     )
     seen = [listed("r1"), event("r2"), event("r3", "bookmark"), event("r4", "bookmark"), event("r5")]
     assert await sightings(leases, 5) == seen
-    assert [what for _, what in leases.asked] == ["list", "r1", "r3", "r4"]
+    assert [what for _, what in leases.asked] == ["watch from now", "list", "watch from r3", "watch from r4"]
 
 
 async def test_it_lists_again_where_it_may_have_missed_something(autojump_clock: MockClock) -> None:
     too_old = RevisionTooOld("no", status=410, code="revision_too_old")
-    leases = Leases(listed("r1"), [event("r2"), too_old], listed("s1"), [event("s2")])
-    assert await sightings(leases, 4) == [listed("r1"), event("r2"), listed("s1"), event("s2")]
+    leases = Leases([event("r2"), GONE], listed("r1"), too_old, [event("s2")], listed("s1"))
+    seen = [listed("r1"), event("r2"), Interrupted(GONE), listed("s1"), event("s2")]
+    assert await sightings(leases, 5) == seen
+    asked = ["watch from now", "list", "watch from r2", "watch from now", "list"]
+    assert [what for _, what in leases.asked] == asked
 
 
 async def test_it_tells_that_nothing_is_heard_and_pauses_longer_each_time(autojump_clock: MockClock) -> None:
     busy = ApiError("busy", status=429, code="too_many_connections", retry_after_seconds=30)
-    leases = Leases(GONE, listed("r1"), [event("r2"), GONE], busy, *[GONE] * 60, [event("r3")])
+    leases = Leases(GONE, [event("r2"), GONE], listed("r1"), busy, *[GONE] * 60, [event("r3")])
     seen = await sightings(leases, 66)
     assert seen[:5] == [Interrupted(GONE), listed("r1"), event("r2"), Interrupted(GONE), Interrupted(busy)]
     assert seen[-1] == event("r3")
@@ -216,6 +219,11 @@ async def test_it_tells_that_nothing_is_heard_and_pauses_longer_each_time(autoju
     assert 60 * PAUSE_MAX_SECONDS / 4 < sum(pauses[4:]) < 60 * PAUSE_MAX_SECONDS
 
 
+async def test_a_list_that_fails_is_made_under_another_watch(autojump_clock: MockClock) -> None:
+    leases = Leases([event("r2")], GONE, [event("r3")], listed("r2"))
+    assert await sightings(leases, 3) == [Interrupted(GONE), listed("r2"), event("r3")]
+
+
 async def test_what_no_waiting_mends_is_raised(autojump_clock: MockClock) -> None:
     with pytest.raises(NotAllowed):
-        await sightings(Leases(listed("r1"), [DENIED]), 2)
+        await sightings(Leases([event("r2")], listed("r1"), DENIED), 3)
