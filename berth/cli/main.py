@@ -44,6 +44,7 @@ class Entry:
 
 
 COMMANDS = (
+    Entry("bench", "Measure a running server, and check it meanwhile", "berth.cli.bench.command:bench"),
     Entry("demo", "Watch two clusters share leases, for 40 seconds", "berth.cli.demo.command:demo"),
     Entry("demo-cluster", "", "berth.cli.demo.command:cluster", hidden=True),
     Entry("demo-job", "", "berth.cli.demo.command:job", hidden=True),
