@@ -143,6 +143,13 @@ async def _end_of(client: BerthClient, options: ForceReleaseOptions, name: str) 
     wanted = [tenure for tenure in lease.holders if options.token in (None, tenure.fencing_token)]
     closed = not lease.holders and lease.available_after_seconds is not UNSET
     match wanted:
+        case [tenure] if tenure.session:
+            end = f"berth session end {tenure.session}"
+            raise Failure(
+                f"{key} is held by {_tenure(tenure)} under a session, and its holder would never hear of it; "
+                f"{end} ends it, with all other leases under that session",
+                ExitCode.NOT_MET,
+            )
         case [tenure]:
             deed = f"end on {key} the tenure of {_tenure(tenure)}, who may go on acting for that long"
             return _End(tenure.fencing_token, deed)

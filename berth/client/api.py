@@ -21,8 +21,9 @@ from berth.client import believe
 from berth.client.answers import Reader, ResultT
 from berth.client.batches import AcquireRequest, ReleaseRequest, RenewRequest, results
 from berth.client.bodies import json_of, segment, whole
-from berth.client.errors import BerthError, Misconfigured
+from berth.client.errors import BerthError, Conflict, Misconfigured, OutcomeUnknown
 from berth.client.keys import api_key as given_key
+from berth.client.releases import Releases
 from berth.client.servers import Call, Servers
 from berth.client.urls import base_urls
 from berth.client.watching import SILENCE_SECONDS, Events
@@ -88,6 +89,8 @@ class BerthClient:
             self._urls, self._channel, key, timeout_seconds=timeout_seconds, rng=rng or Random()
         )
 
+        self._releases = Releases()
+
     def __repr__(self) -> str:
         return f"BerthClient({','.join(self._urls)!r})"
 
@@ -134,7 +137,17 @@ class BerthClient:
         )
         read = partial(believe.grant, holder=holder)
         wait = whole(wait_seconds, "wait_seconds") or 0
-        return await self._call(routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name)
+        reply = await self._call(
+            routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name
+        )
+        if reply.acquired and self._releases.in_doubt((namespace, name, holder), reply.fencing_token):
+            # A release may be on its way that would end what was kept; after it, a new tenure has its own
+            # token.
+            await self.release(namespace, name, holder=holder, fencing_token=reply.fencing_token)
+            return await self._call(
+                routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name
+            )
+        return reply
 
     async def renew(
         self, namespace: str, name: str, *, holder: str, fencing_token: int, ttl_seconds: int
@@ -149,13 +162,26 @@ class BerthClient:
     async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None:
         """Gives the tenure up; a lease that is free already stays so. Conflict: another tenure is live."""
         body = ReleaseBody(holder=holder, fencing_token=fencing_token)
-        await self._call(routes.RELEASE, believe.nothing, body, namespace=namespace, name=name)
+        tenure = (namespace, name, holder)
+        self._releases.begin(tenure, fencing_token)
+        try:
+            await self._call(routes.RELEASE, believe.nothing, body, namespace=namespace, name=name)
+        except Conflict:
+            self._releases.end(tenure, fencing_token)
+            raise
+        self._releases.end(tenure, fencing_token)
 
     async def acquire_many(self, requests: Iterable[AcquireRequest]) -> list[AcquireReply | BerthError]:
         """Takes many leases, in requests of up to 5,000. Each has its reply, or the error of its own; those
         for one lease act in the order given. None waits.
         """
-        return await results(self._servers.ask, [request.single() for request in requests])
+        asked = list(requests)
+        replies = await results(self._servers.ask, [request.single() for request in asked])
+        for place, (request, reply) in enumerate(zip(asked, replies, strict=True)):
+            tenure = (request.namespace, request.name, request.holder)
+            if isinstance(reply, AcquireReply) and self._releases.in_doubt(tenure, reply.fencing_token):
+                replies[place] = OutcomeUnknown("an earlier release may yet end it; acquire it by itself")
+        return replies
 
     async def renew_many(self, requests: Iterable[RenewRequest]) -> list[AcquireReply | BerthError]:
         """Keeps many tenures, as `acquire_many` takes leases."""
@@ -163,7 +189,14 @@ class BerthClient:
 
     async def release_many(self, requests: Iterable[ReleaseRequest]) -> list[BerthError | None]:
         """Gives many tenures up, as `acquire_many` takes leases; None is done."""
-        return await results(self._servers.ask, [request.single() for request in requests])
+        asked = list(requests)
+        for request in asked:
+            self._releases.begin((request.namespace, request.name, request.holder), request.fencing_token)
+        answers = await results(self._servers.ask, [request.single() for request in asked])
+        for request, answer in zip(asked, answers, strict=True):
+            if answer is None or isinstance(answer, Conflict):
+                self._releases.end((request.namespace, request.name, request.holder), request.fencing_token)
+        return answers
 
     async def verify(
         self, namespace: str, name: str, *, fencing_token: int, holder: str | None = None

@@ -10,13 +10,17 @@ from contextlib import asynccontextmanager
 from random import Random
 from typing import Protocol
 
+import trio
+
 from berth.client.errors import BerthError
 from berth.client.held import Deadline, reader_of
 from berth.client.hold import budget_us, new_instance
 from berth.client.keeper import kept
+from berth.client.strays import Strays
 from berth.core.holding import Holding, Reading
 from berth.runtime.clock import MICROSECONDS, Clock, SystemClock
-from berth.wire.shapes import AcquireReply, Semantics, SessionObject
+from berth.runtime.supervise import alongside
+from berth.wire.shapes import AcquireReply, LeaseObject, Semantics, SessionObject
 
 
 class Sessions(Protocol):
@@ -43,6 +47,8 @@ class Sessions(Protocol):
 
     async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None: ...
 
+    async def get_lease(self, namespace: str, name: str) -> LeaseObject: ...
+
 
 class HeldSession(Deadline):
     """A session that is held, and the leases under it. Its deadline is theirs."""
@@ -54,6 +60,7 @@ class HeldSession(Deadline):
         self.id = opened.id
         self.holder = opened.holder
         self._sessions = sessions
+        self._strays = Strays(sessions, opened.id, opened.holder)
 
     async def acquire(
         self,
@@ -67,22 +74,31 @@ class HeldSession(Deadline):
     ) -> AcquireReply:
         """Take a lease under the session; see `BerthClient.acquire`. LeaseLost: the session is."""
         self.check()
-        reply = await self._sessions.acquire(
-            namespace,
-            name,
-            holder=self.holder,
-            session=self.id,
-            semantics=semantics,
-            max_holders=max_holders,
-            lock_delay_seconds=lock_delay_seconds,
-            wait_seconds=wait_seconds,
-        )
+        with self._strays.asking(namespace, name) as asking:
+            reply = await self._sessions.acquire(
+                namespace,
+                name,
+                holder=self.holder,
+                session=self.id,
+                semantics=semantics,
+                max_holders=max_holders,
+                lock_delay_seconds=lock_delay_seconds,
+                wait_seconds=wait_seconds,
+            )
+            asking.held = reply.acquired
         self.check()
         return reply
 
     async def release(self, namespace: str, name: str, *, fencing_token: int) -> None:
         """Give one lease up. Whoever does this has stopped what ran under it."""
-        await self._sessions.release(namespace, name, holder=self.holder, fencing_token=fencing_token)
+        with self._strays.asking(namespace, name):
+            await self._sessions.release(namespace, name, holder=self.holder, fencing_token=fencing_token)
+
+    async def take_in_strays(self) -> None:
+        """Give back, for as long as it runs, what a late request has taken and nobody holds."""
+        while True:
+            await trio.sleep(self.holding.ttl_us / MICROSECONDS / 3)
+            await self._strays.give_back()
 
 
 @asynccontextmanager
@@ -112,7 +128,10 @@ async def hold_session(
     holding = Holding(0, ttl_seconds * MICROSECONDS, budget_us(ttl_seconds, stop_budget_seconds), sent)
     held = HeldSession(sessions, opened, holding, now)
     pulse = _SessionPulse(sessions, opened.id, ttl_seconds / 3)
-    async with kept(held, pulse, rng=rng or Random(), on_danger=on_danger):
+    async with (
+        kept(held, pulse, rng=rng or Random(), on_danger=on_danger),
+        alongside(held.take_in_strays),
+    ):
         yield held
 
 

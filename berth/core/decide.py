@@ -9,7 +9,7 @@ no second tenure while one lives. What it does not: it cannot stop a paused hold
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple, assert_never
+from typing import assert_never
 
 from msgspec.structs import replace
 
@@ -26,7 +26,6 @@ from berth.core.requests import (
     Lost,
     NotAcquired,
     NotExpired,
-    Outcome,
     Refusal,
     Refused,
     Release,
@@ -57,50 +56,6 @@ def decide(observed: Observed, request: Request) -> Decision:
     if decision.write is not None:
         check_record(decision.write, observed.record)
     return decision
-
-
-class Turn(NamedTuple):
-    """What one of several requests came to, and the lease as it stood before and after it."""
-
-    before: Observed
-    outcome: Outcome
-    after: Observed
-
-
-def decide_in_turn(observed: Observed, requests: Sequence[Request]) -> tuple[Record | None, list[Turn]]:
-    """Decide several requests for one lease, each on what those before it made; one write carries them all.
-
-    There are as many turns as could be decided: after an `EndFirst` the rest waits with it.
-    """
-    base_version = observed.record.version if observed.record else 0
-    write: Record | None = None
-    turns: list[Turn] = []
-    for request in requests:
-        decision = decide(observed, request)
-        before = observed
-        if decision.write is not None:
-            write = decision.write
-            observed = _after(observed, write)
-        turns.append(Turn(before, decision.outcome, observed))
-        if isinstance(decision.outcome, EndFirst):
-            break
-    if write is not None and len(turns) > 1:
-        write = replace(write, version=base_version + 1)
-    return write, turns
-
-
-def _after(observed: Observed, write: Record) -> Observed:
-    """The reading as it will be once `write` has won: what it renews has been idle for no time."""
-    idle_by_token = (
-        {
-            tenure.token: idle_us
-            for tenure, idle_us in zip(observed.record.tenures, observed.idle_us, strict=True)
-        }
-        if observed.record
-        else {}
-    )
-    idle_us = tuple(0 if tenure.mark is None else idle_by_token[tenure.token] for tenure in write.tenures)
-    return replace(observed, record=write, idle_us=idle_us)
 
 
 def _acquire(observed: Observed, request: Acquire) -> Decision:
@@ -243,7 +198,7 @@ def decide_renewal(observed: Observed, request: Renew) -> Decision:
 
 def _release(observed: Observed, request: Release) -> Decision:
     record = observed.record
-    if record is None or not record.tenures:
+    if record is None or not record.tenures or request.version not in (None, record.version):
         return Decision(None, Released())
     judged = lives(observed)
     for life in judged:
@@ -274,6 +229,9 @@ def _force_release(observed: Observed, request: ForceRelease) -> Decision:
     judged = lives(observed)
     for life in judged:
         if life.tenure.token == request.token:
+            if life.tenure.session is not None and life.state == "live":
+                # Its holder would go on renewing the session, and never hear of it.
+                return Decision(None, Refused("held_by_session"))
             told = view(life)
             return Decision(_without(observed, judged, [life], clean=False), Forced(told, told.remaining_us))
     return Decision(None, Refused("stale_token"))
@@ -302,7 +260,7 @@ def _new_life(observed: Observed, tenure: Tenure) -> Life:
 def _acquired(write: Record, judged: tuple[Life, ...], mine: Life, *, taken: bool) -> Acquired:
     clean = write.ended.clean if write.ended else True
     holders = tuple(view(life) for life in judged if life.state == "live")
-    return Acquired(view(mine), clean, write.semantics, holders, taken)
+    return Acquired(view(mine), clean, write.semantics, holders, taken, write.version)
 
 
 def _without(

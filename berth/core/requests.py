@@ -35,10 +35,14 @@ class Renew(Struct, frozen=True, gc=False):
 
 
 class Release(Struct, frozen=True, gc=False):
-    """Give the lease up, as this holder under this token."""
+    """Give the lease up, as this holder under this token.
+
+    With a `version` only if the record still has it: nobody has been told of the tenure since that write.
+    """
 
     holder: str
     token: int
+    version: int | None = None
 
 
 class Expire(Struct, frozen=True, gc=False):
@@ -81,7 +85,8 @@ class Standing(Struct, frozen=True, gc=False):
 class Acquired(Struct, frozen=True, gc=False):
     """The caller holds the lease now. `clean_handover`: the tenure before ended by its holder's own act.
 
-    `taken`: by this request; otherwise the caller has held it before.
+    `taken`: by this request; otherwise the caller has held it before. `version` is the record's, as written
+    for this request and for nobody after it; else 0.
     """
 
     view: View
@@ -89,6 +94,7 @@ class Acquired(Struct, frozen=True, gc=False):
     semantics: Semantics
     holders: tuple[View, ...]
     taken: bool
+    version: int = 0
 
 
 class NotAcquired(Struct, frozen=True, gc=False):

@@ -123,9 +123,8 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
                 await body_done.wait()
 
     async with trio.open_nursery() as outer:
-        children = await outer.start(host)
         try:
-            yield children
+            yield await outer.start(host)
         finally:
             guard.shield = False
             body_done.set()

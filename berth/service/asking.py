@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import trio
 from msgspec import Struct
 
-from berth.core.decide import Turn
+from berth.core.in_turn import Turn
 from berth.core.names import Key
 from berth.core.records import Record, Session
 from berth.core.requests import Outcome, Request

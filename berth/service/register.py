@@ -70,7 +70,7 @@ class Register:
         self._ended_by: dict[str, Origin] = {}
         self._told: dict[Key, set[int]] = {}
         """Tokens whose end was told while the record still has them."""
-        self._noted: list[set[Key]] = []
+        self._noted: dict[int, set[Key]] = {}
         """For each look under way, the leases that were written meanwhile: what it reads of them may be
         old.
         """
@@ -85,7 +85,7 @@ class Register:
             self._note_session(change.session, change.origin)
             return
         record, turns, origins = change.record, change.turns, change.origins
-        for noted in self._noted:
+        for noted in self._noted.values():
             noted.add(record.key)
         if self._unlisted is not None and record.key > self._unlisted and record.key not in self._early:
             self._early.add(record.key)
@@ -100,7 +100,7 @@ class Register:
     def note_renewals(self, renewals: list[Renewal]) -> None:
         """Leases live on, and nothing else: by far the most frequent news."""
         now_us = self._clock.boot_us()
-        for noted in self._noted:
+        for noted in self._noted.values():
             noted.update(key for key, _ in renewals)
         put_off = self._leases.set
         for key, remaining_us in renewals:
@@ -253,11 +253,11 @@ class Register:
     @contextmanager
     def _noting(self) -> Generator[set[Key]]:
         noted: set[Key] = set()
-        self._noted.append(noted)
+        self._noted[id(noted)] = noted
         try:
             yield noted
         finally:
-            self._noted.remove(noted)
+            del self._noted[id(noted)]
 
 
 def _sessions_of(observed: Observed) -> set[str]:

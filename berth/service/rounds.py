@@ -21,7 +21,8 @@ import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
-from berth.core.decide import Turn, decide_in_turn, decide_renewal
+from berth.core.decide import decide_renewal
+from berth.core.in_turn import Turn, decide_in_turn
 from berth.core.names import Key
 from berth.core.records import Observed, Record, Session, SessionSeen
 from berth.core.requests import Acquire, Decision, EndFirst, Outcome, Renew, Renewed, Request

@@ -116,8 +116,9 @@ class Waiters:
         return cast("Acquired | NotAcquired | Refused", answer)
 
     async def give_back(self, key: Key, granted: Acquired, origin: Origin) -> None:
-        """Release what was granted to one who has gone."""
-        await self._carried_out(Operation(key, Release(granted.view.holder, granted.view.token), origin))
+        """Release what was granted to one who has gone, unless the same holder was told of it again since."""
+        release = Release(granted.view.holder, granted.view.token, granted.version)
+        await self._carried_out(Operation(key, release, origin))
 
     async def _carried_out(self, operation: Operation) -> Answer:
         """Seen through to its end: what is granted and told to nobody would stand until it expires."""

@@ -189,6 +189,7 @@ FORCE_RELEASE = Operation(
         *_LIMITED,
         "not_found",
         "stale_token",
+        "held_by_session",
     ),
 )
 GET = Operation(

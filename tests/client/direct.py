@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import trio
 import trio.testing
 
-from berth.client import Conflict, OutcomeUnknown, hold
+from berth.client import Conflict, NotFound, OutcomeUnknown, hold
 from berth.core.names import Key
 from berth.core.requests import Acquire, Acquired, Refused, Release, Renew
 from berth.core.sessions import OpenSession
@@ -19,8 +19,8 @@ from berth.service.leases import LeaseService
 from berth.service.waiters import Waited
 from berth.store.memory import MemoryStore
 from berth.wire.problems import refusal
-from berth.wire.replies import acquire_reply, renew_reply, session_reply
-from berth.wire.shapes import AcquireReply, Semantics, SessionObject
+from berth.wire.replies import acquire_reply, lease_object, renew_reply, session_reply
+from berth.wire.shapes import AcquireReply, LeaseObject, Semantics, SessionObject
 from tests.support.clocks import TrioClock
 from tests.support.service import opened
 
@@ -124,6 +124,13 @@ class DirectLeases:
     async def release(self, namespace: str, name: str, *, holder: str, fencing_token: int) -> None:
         request = Release(holder, fencing_token)
         _granted(await self._call("release", lambda: self._service.release(Key(namespace, name), request)))
+
+    async def get_lease(self, namespace: str, name: str) -> LeaseObject:
+        observed = await self._call("get", lambda: self._service.get(Key(namespace, name)))
+        lease = lease_object(observed)
+        if lease is None:
+            raise NotFound("never used", status=404, code="not_found")
+        return lease
 
     async def open_session(self, *, holder: str, ttl_seconds: int, instance: str = "") -> SessionObject:
         self._opened += 1

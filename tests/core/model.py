@@ -52,7 +52,7 @@ class Model:
                 return self.acquire(request)
             case Renew(holder, token, ttl):
                 return self.renew(holder, token, ttl)
-            case Release(holder, token):
+            case Release(holder, token, _):
                 return self.release(holder, token)
             case Expire():
                 return self.expire()
@@ -173,6 +173,8 @@ class Model:
         if token not in self.held:
             return ("stale_token",) if self.token else ("not_found",)
         mine = self.held[token]
+        if mine.session and self.state(mine) == "live":
+            return ("held_by_session",)
         left = self.ends(mine) - self.now if self.state(mine) == "live" else 0
         del self.held[token]
         self.handover = "unclean"

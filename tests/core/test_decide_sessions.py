@@ -75,7 +75,12 @@ ROWS = [
     row("renewing is the session's affair", lease_of(A), Renew("a", 1, 5), ("held_by_session",)),
     row("with an expired session it is lost", lease_of(A_EXPIRED), Renew("a", 1, 5), ("lost", 1)),
     row("a release ends this tenure only", lease_of(A), Release("a", 1), ("released",), ""),
-    row("force ends it", lease_of(A), ForceRelease(1), ("forced", 1, 6), ""),
+    row(
+        "nor does force, which its holder would not hear of",
+        lease_of(A),
+        ForceRelease(1),
+        ("held_by_session",),
+    ),
     row("the last instant is not in doubt", lease_of(A_LAST), Acquire("b", 5), ("held", 1, None)),
     row("an expired session is ended first", lease_of(A_EXPIRED), Acquire("b", 5), ("end first", "sa")),
     row(

@@ -4,9 +4,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from berth.core.decide import decide_in_turn
+from berth.core.in_turn import decide_in_turn
 from berth.core.records import Session
-from berth.core.requests import Acquire, EndFirst, Expire, ForceRelease, Outcome, Release, Renew
+from berth.core.requests import (
+    Acquire,
+    Acquired,
+    EndFirst,
+    Expire,
+    ForceRelease,
+    Outcome,
+    Release,
+    Renew,
+    Renewed,
+)
 from tests.core.world import Core, World, commit, observe, step
 
 HOLDERS = st.sampled_from("abc")
@@ -46,12 +56,23 @@ def test_one_write_for_several_requests_is_as_one_for_each(history, requests):
     at_once = world if write is None else commit(world, write)
     one_by_one, expected = _one_by_one(world, requests)
 
-    assert outcomes == expected
+    assert [_without_version(outcome) for outcome in outcomes] == [_without_version(one) for one in expected]
+    for place, outcome in enumerate(outcomes):
+        if isinstance(outcome, Acquired):
+            again = any(
+                isinstance(later, Acquired | Renewed) and later.view.token == outcome.view.token
+                for later in outcomes[place + 1 :]
+            )
+            assert outcome.version == (0 if again else write.version if write else None)
     assert at_once is not None, "one write over what was read"
     if at_once.record is None or one_by_one.record is None:
         assert at_once.record == one_by_one.record
     else:
         assert replace(at_once.record, version=0) == replace(one_by_one.record, version=0)
+
+
+def _without_version(outcome: Outcome) -> Outcome:
+    return replace(outcome, version=0) if isinstance(outcome, Acquired) else outcome
 
 
 def _one_by_one(world: World, requests) -> tuple[World, list[Outcome]]:
@@ -71,6 +92,21 @@ def test_after_one_that_must_wait_the_rest_waits():
     write, turns = decide_in_turn(late, [Release("b", 7), Acquire("b", 1), Acquire("c", 1)])
     assert write is None
     assert [turn.outcome for turn in turns[1:]] == [EndFirst(("a",))]
+
+
+def test_a_grant_is_taken_back_unless_its_holder_was_told_of_it_again():
+    world, granted = step(Core(), World(), Acquire("a", 5))
+    assert isinstance(granted, Acquired)
+    kept, again = step(Core(), world, Acquire("a", 5))
+    assert isinstance(again, Acquired)
+    take_back = Release("a", 1, granted.version)
+    assert step(Core(), kept, take_back)[0].record == kept.record
+    after, _ = step(Core(), world, take_back)
+    assert after.record is not None
+    assert after.record.tenures == ()
+    after, _ = step(Core(), kept, Release("a", 1, again.version))
+    assert after.record is not None
+    assert after.record.tenures == ()
 
 
 def test_nobody_asks_nothing_is_written():

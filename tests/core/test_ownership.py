@@ -2,7 +2,7 @@
 
 from msgspec.structs import replace
 
-from berth.core.decide import decide_in_turn
+from berth.core.in_turn import decide_in_turn
 from berth.core.ownership import ended_by_now, ownership
 from berth.core.records import Session
 from berth.core.requests import Acquire, Expire, ForceRelease, Release, Renew, Request

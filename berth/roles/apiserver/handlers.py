@@ -11,7 +11,7 @@ from functools import partial
 from msgspec.structs import replace
 
 from berth.core.names import Key
-from berth.core.requests import Acquire, Acquired, NotAcquired
+from berth.core.requests import Acquire, Acquired, NotAcquired, Refused
 from berth.roles.apiserver import paging, watch_handlers
 from berth.roles.apiserver.ask import Ask, Handler, limited, told
 from berth.roles.apiserver.batch_handlers import BatchHandlers
@@ -31,6 +31,11 @@ from berth.wire.shapes import (
     VerifyBody,
     VersionReply,
     WhoamiReply,
+)
+
+_END_THE_SESSION = (
+    "the tenure is under a session, whose holder would go on and never hear of it; end the session instead, "
+    "which ends all leases under it"
 )
 
 
@@ -130,7 +135,10 @@ class Handlers:
         body: ForceReleaseBody = await ask.read_body()
         request, reason = checks.force_release_request(body)
         ask.authorize()
-        outcome = told(ask, await self._leases.force_release(ask.key(), request, ask.origin(reason)))
+        forced = await self._leases.force_release(ask.key(), request, ask.origin(reason))
+        if isinstance(forced, Refused) and forced.reason == "held_by_session":
+            raise Failure("held_by_session", _END_THE_SESSION)
+        outcome = told(ask, forced)
         return replies.force_release_reply(outcome)
 
     async def _get(self, ask: Ask) -> object:

@@ -170,8 +170,6 @@ class TestTenants:
         assert nobody.post(BATCH, {"operations": []}).code == "unauthenticated"
 
 
-
-
 def test_outcomes_are_counted_by_operation(memory: Apiserver, caller: Caller) -> None:
     def count(outcome: str) -> float:
         return value(memory, "berth_apiserver_lease_outcomes_total", outcome=outcome)

@@ -140,7 +140,10 @@ def test_shared_leases_are_waited_for_too(server: Apiserver, caller: Caller, lea
     terms = {"semantics": "at-least-once", "maxHolders": 2}
     lease.acquire("a", **terms)
     lease.acquire("b", **terms)
-    with waiting(caller, lease.path, "c", **terms) as third, waiting(caller, lease.path, "d", **terms) as fourth:
+    with (
+        waiting(caller, lease.path, "c", **terms) as third,
+        waiting(caller, lease.path, "d", **terms) as fourth,
+    ):
         until_waiting(server, 2)
         lease.release("a", 1)
         lease.release("b", 2)
