@@ -1,0 +1,241 @@
+"""Network: how requests get from processes to servers, and replies back, and what happens to them on the way.
+
+Owns latency, loss, resets, duplicates, partitions (also of one direction), and the memory of requests that
+may be delivered again much later. Promises what `berth.runtime.http` does: a request that is told as not sent
+never arrives. The network lives outside all processes: what is under way gets on, whoever is paused or dead.
+"""
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from random import Random
+from types import TracebackType
+from typing import Protocol, Self
+from urllib.parse import urlsplit
+
+import trio
+
+from berth.runtime.http import MAX_BODY_BYTES, NotSent, OutcomeUnknown, Reply
+from tests.sim.engine import Process
+from tests.sim.ledger import Ledger
+
+MEMORY = 400
+"""How many requests are remembered, to be delivered again."""
+
+
+@dataclass
+class Weather:
+    """What the network does to each message at the moment."""
+
+    latency_seconds: float = 0.02
+    loss: float = 0.0
+    slow: float = 0.0
+    """How many messages take very long, up to `slow_seconds`."""
+    slow_seconds: float = 6.0
+    twice: float = 0.0
+    reset: float = 0.0
+    """How many exchanges break off with an error, before or after the request has arrived."""
+
+
+@dataclass(frozen=True)
+class Request:
+    method: str
+    target: str
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def what(self) -> str:
+        return f"{self.method} {self.target} {self.body.decode()}"
+
+
+@dataclass(eq=False)
+class Flight:
+    """One delivery of a request. `answered` is set when the server has answered, or its machine broke off."""
+
+    request: Request
+    answered: trio.Event = field(default_factory=trio.Event)
+    reply: Reply | None = None
+    reset: bool = False
+    late: bool = False
+    """It is a copy of a request that somebody sent some time ago."""
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+
+    def answer(self, reply: Reply) -> None:
+        self.reply = reply
+        self.answered.set()
+
+    def break_off(self) -> None:
+        self.reset = True
+        self.answered.set()
+
+
+class Endpoint(Protocol):
+    """A server as the network sees it."""
+
+    @property
+    def listening(self) -> bool: ...
+
+    def accept(self, flight: Flight) -> None: ...
+
+
+class _Exchange:
+    """One request as its sender waits for it."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.reply: Reply | None = None
+        self.fault: str = ""
+        self.sent = False
+        self.hung_up = False
+        self.flight: Flight | None = None
+
+
+class Network:
+    """All that is between clients and servers."""
+
+    def __init__(self, rng: Random, ledger: Ledger, nursery: trio.Nursery) -> None:
+        self.weather = Weather()
+        self.endpoints: dict[str, Endpoint] = {}
+        self.cut: set[tuple[str, str]] = set()
+        """(from, to): nothing gets through in this direction."""
+        self._rng = rng
+        self._ledger = ledger
+        self._nursery = nursery
+        self._remembered: deque[Request] = deque(maxlen=MEMORY)
+        self._unanswered: set[str] = set()
+        self._forgetful = False
+
+    async def exchange(self, source: Process, target: str, request: Request, timeout_seconds: float) -> Reply:
+        """The reply, as a client's channel gives it. Raises NotSent or OutcomeUnknown."""
+        if source.dead:
+            raise NotSent("the process is dead")
+        exchange = _Exchange()
+        try:
+            with trio.move_on_after(timeout_seconds):
+                await trio.sleep(self._rng.choice((0.0, 0.0, 0.001, 0.01)))
+                self._nursery.start_soon(self._carry, source.name, target, request, exchange)
+                await exchange.done.wait()
+        finally:
+            exchange.hung_up = True
+            if exchange.flight is not None and self._rng.random() < 0.5:
+                self._nursery.start_soon(self._hang_up, exchange.flight)
+        if exchange.reply is not None:
+            return exchange.reply
+        kind = OutcomeUnknown if exchange.sent else NotSent
+        fault = kind(exchange.fault or f"{target} did not answer in time")
+        fault.silent = not exchange.fault
+        raise fault
+
+    def replay(self, late: bool = True) -> None:
+        """Deliver a request that was sent before once more, anywhere."""
+        if self._remembered:
+            request = self._rng.choice(self._remembered)
+            server = self._rng.choice(sorted(self.endpoints))
+            self._ledger.faults["late duplicate"] += late
+            self._nursery.start_soon(self._deliver, server, request, self._latency(), late)
+
+    def forget(self) -> None:
+        """What was to be delivered late will not be."""
+        self._forgetful = True
+
+    async def _carry(self, source: str, target: str, request: Request, exchange: _Exchange) -> None:
+        there_seconds = self._latency()
+        if exchange.hung_up:
+            return
+        if (source, target) in self.cut and self._rng.random() < 0.5:
+            return  # no connection could be made: silence, and nothing was sent
+        exchange.sent = True
+        self._remembered.append(request)
+        if self._lost(source, target):
+            self._ledger.faults["request lost"] += 1
+            if self._rng.random() < 0.3:
+                # As data that is sent again, and again, until the way is free.
+                await self._deliver(target, request, self._rng.uniform(0, 30), late=True)
+            return
+        if self._rng.random() < self.weather.twice:
+            self._ledger.faults["request doubled"] += 1
+            again_seconds = there_seconds + self._rng.expovariate(0.5)
+            self._nursery.start_soon(self._deliver, target, request, again_seconds, False)
+        await trio.sleep(there_seconds)
+        if not self.endpoints[target].listening:
+            exchange.sent = False
+            self._settle(exchange, "connection refused")
+            return
+        flight = exchange.flight = Flight(request)
+        if self._rng.random() < self.weather.reset:
+            self._ledger.faults["connection reset"] += 1
+            self._settle(exchange, "connection reset")
+            if self._rng.random() < 0.5:
+                return
+        self.endpoints[target].accept(flight)
+        await flight.answered.wait()
+        await self._carry_back(target, source, flight, exchange)
+
+    async def _carry_back(self, source: str, target: str, flight: Flight, exchange: _Exchange) -> None:
+        await trio.sleep(self._latency())
+        if flight.reset:
+            self._settle(exchange, "connection reset")
+        elif self._lost(source, target):
+            self._ledger.faults["reply lost"] += 1
+            self._unanswered.add(flight.request.what)
+        elif not exchange.done.is_set():
+            if flight.request.what in self._unanswered:
+                self._unanswered.discard(flight.request.what)
+                self._ledger.seen["lost reply, then a retry"] += 1
+            exchange.reply = flight.reply
+            exchange.done.set()
+
+    async def _deliver(self, target: str, request: Request, after_seconds: float, late: bool) -> None:
+        await trio.sleep(after_seconds)
+        if self.endpoints[target].listening and not self._forgetful:
+            self.endpoints[target].accept(Flight(request, late=late))
+
+    async def _hang_up(self, flight: Flight) -> None:
+        """The server notices that nobody waits any more."""
+        await trio.sleep(self._latency())
+        flight.scope.cancel()
+
+    def _settle(self, exchange: _Exchange, fault: str) -> None:
+        exchange.fault = fault
+        exchange.done.set()
+
+    def _lost(self, source: str, target: str) -> bool:
+        return (source, target) in self.cut or self._rng.random() < self.weather.loss
+
+    def _latency(self) -> float:
+        if self._rng.random() < self.weather.slow:
+            self._ledger.faults["message slow"] += 1
+            return self._rng.uniform(0, self.weather.slow_seconds)
+        return self._rng.uniform(0.1, 1.9) * self.weather.latency_seconds
+
+
+class SimChannel:
+    """A process's way into the network; a `berth.runtime.http.Channel`."""
+
+    def __init__(self, network: Network, process: Process) -> None:
+        self._network = network
+        self._process = process
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        pass
+
+    async def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | None = None,
+        timeout_seconds: float,
+        max_body_bytes: int = MAX_BODY_BYTES,
+    ) -> Reply:
+        parts = urlsplit(url)
+        target = parts.path + (f"?{parts.query}" if parts.query else "")
+        request = Request(method, target, headers or {}, body or b"")
+        return await self._network.exchange(self._process, parts.netloc, request, timeout_seconds)
