@@ -5,9 +5,12 @@ and it ends by itself, by the loss of the lease, or because its caller wants it 
 every instant in which it is active.
 """
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
 from dataclasses import dataclass
+from functools import partial
 from random import Random
+from typing import TypeVar, cast
 
 import trio
 
@@ -21,6 +24,8 @@ from tests.sim.engine import Process
 from tests.sim.hosts import Host
 from tests.sim.ledger import Ledger, Span
 from tests.sim.network import Network, SimChannel
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -104,7 +109,7 @@ class Actor:
         while True:
             deadline.check()
             span.touch()
-            await trio.sleep(self.rng.uniform(0.1, 0.9))
+            await trio.sleep(self.rng.uniform(0.2, 1.0))
 
     def stop_seconds(self, ttl_seconds: int) -> float:
         """All of the budget, or a part of it."""
@@ -171,7 +176,7 @@ async def _lease_under(actor: Actor, session: HeldSession, terms: Terms, ttl_sec
             who, token = f"{actor.name}@{session.id[:8]}", reply.fencing_token
             seconds = rng.uniform(0.2, 2) * terms.work_seconds
             await actor.work(key, who, token, session, seconds, actor.stop_seconds(ttl_seconds))
-            await _until_known(actor, lambda: session.release(*key, fencing_token=token), session.check)
+            await _until_known(actor, partial(session.release, *key, fencing_token=token), session.check)
         await trio.sleep(rng.uniform(0.1, 1.0))
 
 
@@ -190,16 +195,16 @@ async def call_plainly(actor: Actor, terms: Terms, ttls_seconds: tuple[int, ...]
         lock_delay_seconds=terms.lock_delay_seconds,
     )
     grants = [(sent, ttl_seconds)]
-    if not reply.acquired or _left_us(grants, actor.now()) <= 0:
+    if not reply.acquired or left_us(grants, actor.now()) <= 0:
         return
     span = actor.ledger.begin(terms.key, actor.caller, reply.fencing_token, actor.process)
     try:
         with trio.move_on_after(rng.uniform(0.2, 2) * terms.work_seconds):
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_renew_plainly, actor, terms.key, span.token, ttls_seconds, grants)
-                while (left_us := _left_us(grants, actor.now())) > 0:
+                while (span_us := left_us(grants, actor.now())) > 0:
                     span.touch()
-                    await trio.sleep(min(0.3, left_us / MICROSECONDS))
+                    await trio.sleep(min(0.3, span_us / MICROSECONDS))
                 nursery.cancel_scope.cancel()
     finally:
         span.stop()
@@ -217,12 +222,14 @@ async def _until_known(
     """
     while True:
         try:
-            return await release()
+            await release()
         except Conflict:
             return
         except BerthError:
             check()
             await trio.sleep(actor.rng.uniform(0.2, 1.0))
+        else:
+            return
 
 
 async def _renew_plainly(
@@ -240,15 +247,21 @@ async def _renew_plainly(
         if not reply.acquired:
             grants.clear()
             return
-        if _left_us(grants, actor.now()) > 0:
+        if left_us(grants, actor.now()) > 0:
             grants.append((sent, ttl_seconds))
 
 
-def _left_us(grants: list[tuple[Reading, int]], now: Reading) -> int:
+def left_us(grants: list[tuple[Reading, int]], now: Reading) -> int:
     return max(
         (lifetime_us(ttl_seconds * MICROSECONDS) - elapsed_us(sent, now) for sent, ttl_seconds in grants),
         default=0,
     )
+
+
+async def collected(items: AsyncIterator[T]) -> list[T]:
+    """All of them; whoever is cancelled in between closes what he began."""
+    async with aclosing(cast("AsyncGenerator[T]", items)) as closing:
+        return [item async for item in closing]
 
 
 async def administer(actor: Actor, keys: list[Key], *, by_force: list[Key]) -> None:
@@ -257,7 +270,7 @@ async def administer(actor: Actor, keys: list[Key], *, by_force: list[Key]) -> N
     await trio.sleep(rng.uniform(1, 6))
     what = rng.random()
     if what < 0.3:
-        async for lease in client.list_leases():
+        for lease in await collected(client.list_leases()):
             await client.verify(lease.namespace, lease.name, fencing_token=max(1, lease.fencing_token))
     elif what < 0.7:
         key = rng.choice(by_force)
@@ -265,7 +278,7 @@ async def administer(actor: Actor, keys: list[Key], *, by_force: list[Key]) -> N
         if lease.state == "held":
             await client.force_release(*key, fencing_token=lease.fencing_token, reason="simulated")
     elif what < 0.85:
-        sessions = [session async for session in client.list_sessions() if session.alive]
+        sessions = [session for session in await collected(client.list_sessions()) if session.alive]
         if sessions:
             await client.end_session(rng.choice(sessions).id)
     else:

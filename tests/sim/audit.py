@@ -13,7 +13,7 @@ It knows nothing across two lives of a memory store, each of which has an audit 
 """
 
 from collections import deque
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import trio
 
@@ -22,7 +22,16 @@ from berth.core.records import Record, Session, Tenure
 from berth.runtime.clock import MICROSECONDS, Clock
 from tests.sim.ledger import Ledger
 
-Cause = str
+Cause = Literal["release", "force", "expiry", "session expiry", "session clean", "session forced"]
+
+TAKEN_AFTER: dict[Cause, str] = {
+    "release": "a clean hand-over",
+    "force": "a takeover after force",
+    "expiry": "a takeover after expiry",
+    "session expiry": "a takeover after the expiry of a session",
+    "session clean": "a clean hand-over by the end of a session",
+    "session forced": "a takeover after the forced end of a session",
+}
 
 
 class _Write(NamedTuple):
@@ -46,7 +55,7 @@ class Audit:
         self._writes: dict[Key, deque[_Write]] = {}
         self._session_writes: dict[str, float] = {}
         self._asked: set[tuple[object, ...]] = set()
-        self._last_end: dict[Key, tuple[Cause, str]] = {}
+        self._last_end: dict[Key, tuple[Cause | None, str]] = {}
 
     def asked(self, *what: object) -> None:
         """A request that ends something has arrived: ("release", key, holder, token) and so on."""
@@ -111,18 +120,17 @@ class Audit:
         highest = before.token if before else 0
         if tenure.token <= highest:
             self._ledger.fail(f"S2: token {tenure.token} of {key} after {highest}")
-        cause, holder = self._last_end.get(key, ("", ""))
+        cause, holder = self._last_end.get(key, (None, ""))
         if self._places[key] == 1 and cause and holder != tenure.holder:
-            self._ledger.seen[f"taken by another after: {cause}"] += 1
+            self._ledger.seen[TAKEN_AFTER[cause]] += 1
 
     def _ended(self, before: Record, tenure: Tenure, now_us: int) -> None:
         cause = self._cause(before, tenure, now_us)
         self._ledger.note("ended", before.key, tenure.holder, tenure.token, cause or "without a cause")
-        self._last_end[before.key] = (cause or "", tenure.holder)
+        self._last_end[before.key] = (cause, tenure.holder)
         if cause is None:
-            self._ledger.fail(
-                f"{before.key}: the tenure {tenure.token} of {tenure.holder} ended without a cause"
-            )
+            tenure_of = f"{tenure.holder} under {before.key} token {tenure.token}"
+            self._ledger.fail(f"cause: the tenure of {tenure_of} ended without one")
 
     def _cause(self, before: Record, tenure: Tenure, now_us: int) -> Cause | None:
         key = before.key
@@ -137,10 +145,11 @@ class Audit:
             if session.ended is None:
                 return None
             if session.ended != "expired":
-                return f"session {session.ended}"
+                return "session clean" if session.ended == "clean" else "session forced"
         over = self._left_us(key, tenure, now_us) + before.lock_delay_us < 0
-        kind = "expiry" if tenure.session is None else "session expiry"
-        return kind if over else None
+        if not over:
+            return None
+        return "expiry" if tenure.session is None else "session expiry"
 
     def _left_us(self, key: Key, tenure: Tenure, now_us: int) -> int:
         if tenure.session is None:
@@ -154,13 +163,13 @@ class Audit:
         now_us = self._clock.boot_us()
         before = self._sessions.get(session.id)
         if before is not None and before.ended is not None:
-            self._ledger.fail(f"session {session.id} was written after its end")
+            self._ledger.fail(f"cause: session {session.id} was written after its end")
         if session.ended is not None:
             self._ledger.note("session ended", session.holder, session.ended)
             left_us = self._session_left_us(session, now_us)
             asked = session.ended == "expired" or ("end", session.id) in self._asked
             if not asked or (session.ended == "expired" and left_us >= 0):
-                self._ledger.fail(f"session {session.id} of {session.holder} ended without a cause")
+                self._ledger.fail(f"cause: session {session.id} of {session.holder} ended without one")
             if session.ended == "forced":
                 self._excuse_all(session, left_us)
         if session.mark is None:

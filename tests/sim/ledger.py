@@ -79,6 +79,8 @@ class Ledger:
         self.spans: list[Span] = []
         self.active_at: dict[Key, float] = {}
         """When somebody was last seen active, or is still."""
+        self.tenures: Counter[Key] = Counter()
+        """How many holders have been active under each lease."""
         self.closed = False
         self._excused: dict[tuple[Key, int], float] = {}
 
@@ -96,6 +98,7 @@ class Ledger:
         span = Span(self, key, who, token, process)
         self.note("active", key, who, token)
         self.spans.append(span)
+        self.tenures[key] += 1
         span.touch()
         return span
 

@@ -33,6 +33,7 @@ class Nemesis:
         servers: list[SimServer],
         nodes: list[Node],
         trouble: Trouble,
+        store: Host,
     ) -> None:
         self._plan = plan
         self._rng = rng
@@ -41,6 +42,7 @@ class Nemesis:
         self._servers = servers
         self._nodes = nodes
         self._trouble = trouble
+        self._store = store
         self._busy: set[str] = set()
         self._harms: dict[str, Callable[[float], Awaitable[None]]] = {
             "partition": self.partition,
@@ -192,7 +194,8 @@ class Nemesis:
         self._step(self._rng.choice(self._nodes).host, "node wall step")
 
     async def server_wall_step(self, _: float) -> None:
-        self._step(self._rng.choice(self._servers).host, "server wall step")
+        hosts = [self._store, *(server.host for server in self._servers)]
+        self._step(self._rng.choice(hosts), "server wall step")
 
     def _step(self, host: Host, fault: str) -> None:
         seconds = self._rng.choice(STEPS_SECONDS)

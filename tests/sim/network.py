@@ -99,6 +99,10 @@ class Network:
         self.endpoints: dict[str, Endpoint] = {}
         self.cut: set[tuple[str, str]] = set()
         """(from, to): nothing gets through in this direction."""
+        self.kept_for_later = 0.3
+        """How many of the requests that are lost arrive after all."""
+        self.delays: dict[tuple[str, str], float] = {}
+        """(from, to): so many seconds more in this direction."""
         self._rng = rng
         self._ledger = ledger
         self._nursery = nursery
@@ -127,20 +131,21 @@ class Network:
         fault.silent = not exchange.fault
         raise fault
 
-    def replay(self, late: bool = True) -> None:
+    def replay(self, matching: str = "") -> None:
         """Deliver a request that was sent before once more, anywhere."""
-        if self._remembered:
-            request = self._rng.choice(self._remembered)
+        remembered = [request for request in self._remembered if matching in request.what]
+        if remembered:
+            request = self._rng.choice(remembered)
             server = self._rng.choice(sorted(self.endpoints))
-            self._ledger.faults["late duplicate"] += late
-            self._nursery.start_soon(self._deliver, server, request, self._latency(), late)
+            self._ledger.faults["late duplicate"] += 1
+            self._nursery.start_soon(self._deliver, server, request, self._latency(), True)
 
     def forget(self) -> None:
         """What was to be delivered late will not be."""
         self._forgetful = True
 
     async def _carry(self, source: str, target: str, request: Request, exchange: _Exchange) -> None:
-        there_seconds = self._latency()
+        there_seconds = self._latency() + self.delays.get((source, target), 0.0)
         if exchange.hung_up:
             return
         if (source, target) in self.cut and self._rng.random() < 0.5:
@@ -149,7 +154,7 @@ class Network:
         self._remembered.append(request)
         if self._lost(source, target):
             self._ledger.faults["request lost"] += 1
-            if self._rng.random() < 0.3:
+            if self._rng.random() < self.kept_for_later:
                 # As data that is sent again, and again, until the way is free.
                 await self._deliver(target, request, self._rng.uniform(0, 30), late=True)
             return
@@ -173,7 +178,7 @@ class Network:
         await self._carry_back(target, source, flight, exchange)
 
     async def _carry_back(self, source: str, target: str, flight: Flight, exchange: _Exchange) -> None:
-        await trio.sleep(self._latency())
+        await trio.sleep(self._latency() + self.delays.get((source, target), 0.0))
         if flight.reset:
             self._settle(exchange, "connection reset")
         elif self._lost(source, target):
@@ -182,7 +187,7 @@ class Network:
         elif not exchange.done.is_set():
             if flight.request.what in self._unanswered:
                 self._unanswered.discard(flight.request.what)
-                self._ledger.seen["lost reply, then a retry"] += 1
+                self._ledger.seen["a lost reply, then a retry"] += 1
             exchange.reply = flight.reply
             exchange.done.set()
 

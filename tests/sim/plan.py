@@ -25,12 +25,14 @@ class Plan:
     seed: int
     store: StoreKind = "durable"
     servers: int = 1
-    storm_seconds: float = 40.0
+    storm_seconds: float = 30.0
     ttl_seconds: int = 4
     session_ttl_seconds: int = 4
     plain_ttls_seconds: tuple[int, ...] = (2, 6)
     lock_delay_seconds: int | None = None
     quarantine: bool = True
+    forgets: bool = False
+    """Whether a memory store is judged as if it remembered across restarts."""
     sweep_seconds: float = 0.0
     rate_error_ppm: int = 1000
     faults: tuple[str, ...] = field(default_factory=lambda: ALL_FAULTS)

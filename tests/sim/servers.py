@@ -209,6 +209,10 @@ class SimServer:
     ) -> None:
         if isinstance(answer, AcquireReply) and answer.acquired:
             self._audit.granted(_key(ask), answer.holder, answer.fencing_token, since)
+            if operation is routes.RENEW:
+                asked = cast("Any", _decoder(operation)(request.body)).fencing_token
+                if asked != answer.fencing_token:
+                    self._ledger.fail(f"token: {answer.fencing_token} is renewed where {asked} was meant")
         if isinstance(answer, SessionObject) and answer.alive and request.method == "POST":
             self._audit.alive(answer.id, since)
 
@@ -217,9 +221,9 @@ class SimServer:
         late = "late" if flight.late else ""
         self._ledger.note(self.host.name, request.what, late, reply.status, reply.body[:160].decode())
         if flight.late and (b'"acquired":false' in reply.body or reply.status == 409):
-            self._ledger.seen["late duplicate rejected"] += 1
+            self._ledger.seen["a late duplicate, rejected"] += 1
         if b'"quarantine"' in reply.body:
-            self._ledger.seen["quarantine"] += 1
+            self._ledger.seen["a quarantine"] += 1
 
 
 def _key(ask: Ask) -> Key:

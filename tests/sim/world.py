@@ -16,7 +16,7 @@ from berth.core.names import Key
 from berth.roles.apiserver.auth import Identity
 from berth.store.memory import MemoryStore
 from tests.sim import engine
-from tests.sim.actors import Terms, administer, call_plainly, hold_lease, hold_many
+from tests.sim.actors import Terms, administer, call_plainly, collected, hold_lease, hold_many
 from tests.sim.audit import Audit
 from tests.sim.engine import Gate, Process
 from tests.sim.hosts import Host, HostClock
@@ -60,6 +60,7 @@ class World:
         self.nodes: list[Node] = []
         self._outside = Process("outside", gate)
         self._durable: AuditedStore | None = None
+        self._audit: Audit | None = None
         self._identities = {f"key-{ADMIN}": Identity(ADMIN, "admin")}
 
     def rng(self, what: str) -> Random:
@@ -113,9 +114,11 @@ class World:
 
     def _audited(self, host: Host, inner: MemoryStore) -> AuditedStore:
         places = {key: PLACES if key == SHARED else 1 for key in KEYS}
+        if self._audit is None or not self.plan.forgets:
+            self._audit = Audit(self.ledger, host.clock, places)
         return AuditedStore(
             inner,
-            Audit(self.ledger, host.clock, places),
+            self._audit,
             trouble=self.trouble,
             rng=self.rng("store"),
             ledger=self.ledger,
@@ -171,6 +174,7 @@ async def storm_and_calm(world: World) -> None:
         servers=world.servers,
         nodes=world.nodes,
         trouble=world.trouble,
+        store=world.store_host,
     )
     with trio.move_on_after(world.plan.storm_seconds):
         await nemesis.rage()
@@ -215,7 +219,7 @@ async def nothing_is_left(world: World) -> None:
     """When all have left and a ttl is over, every lease is free."""
     await trio.sleep(world.plan.longest_ttl_seconds * 1.01 + 1)
     try:
-        held = [lease async for lease in world.client().list_leases() if lease.state == "held"]
+        held = [lease for lease in await collected(world.client().list_leases()) if lease.state == "held"]
     except BerthError as fault:
         world.ledger.fail(f"the leases cannot be listed: {fault}")
         return
