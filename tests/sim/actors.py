@@ -20,10 +20,11 @@ from berth.client.hold_session import HeldSession
 from berth.core.holding import Reading, elapsed_us, lifetime_us, stop_budget_us
 from berth.core.names import Key
 from berth.runtime.clock import MICROSECONDS
+from tests.sim.channel import SimChannel
 from tests.sim.engine import Process
 from tests.sim.hosts import Host
 from tests.sim.ledger import Ledger, Span
-from tests.sim.network import Network, SimChannel
+from tests.sim.network import Network
 
 T = TypeVar("T")
 
@@ -167,7 +168,9 @@ async def _lease_under(actor: Actor, session: HeldSession, terms: Terms, ttl_sec
     while True:
         session.check()
         try:
-            reply = await session.acquire(*key, lock_delay_seconds=terms.lock_delay_seconds)
+            reply = await session.acquire(
+                *key, lock_delay_seconds=terms.lock_delay_seconds, wait_seconds=rng.choice((None, 1, 3))
+            )
         except BerthError:
             session.check()
             await trio.sleep(rng.uniform(0.2, 1.0))
@@ -193,6 +196,7 @@ async def call_plainly(actor: Actor, terms: Terms, ttls_seconds: tuple[int, ...]
         holder=actor.caller,
         ttl_seconds=ttl_seconds,
         lock_delay_seconds=terms.lock_delay_seconds,
+        wait_seconds=rng.choice((None, None, 1, 4)),
     )
     grants = [(sent, ttl_seconds)]
     if not reply.acquired or left_us(grants, actor.now()) <= 0:

@@ -53,6 +53,7 @@ class Audit:
         self._sessions: dict[str, Session] = {}
         self._marks: dict[tuple[Key, int] | str, int] = {}
         self._writes: dict[Key, deque[_Write]] = {}
+        self._beginnings: dict[tuple[Key, int], float] = {}
         self._session_writes: dict[str, float] = {}
         self._asked: set[tuple[object, ...]] = set()
         self._last_end: dict[Key, tuple[Cause | None, str]] = {}
@@ -87,6 +88,10 @@ class Audit:
     def _asked_to_end(self, key: Key, holder: str, token: int) -> bool:
         return ("release", key, holder, token) in self._asked or ("force", key, token) in self._asked
 
+    def began_since(self, key: Key, token: int, since: float) -> bool:
+        """Whether the tenure began after a request came at `since`, and not before."""
+        return self._beginnings.get((key, token), -1.0) >= since
+
     def alive(self, session: str, since: float) -> None:
         """The same for a session."""
         if self._session_writes.get(session, -1.0) < since:
@@ -117,6 +122,7 @@ class Audit:
     def _began(self, record: Record, before: Record | None, tenure: Tenure) -> None:
         key = record.key
         self._ledger.note("granted", key, tenure.holder, tenure.token)
+        self._beginnings[key, tenure.token] = trio.current_time()
         highest = before.token if before else 0
         if tenure.token <= highest:
             self._ledger.fail(f"S2: token {tenure.token} of {key} after {highest}")

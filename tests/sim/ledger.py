@@ -20,6 +20,13 @@ RATE_SLACK = 1.0011
 """How much longer than told a span of a store's clock may take in real time."""
 
 
+def innermost(error: BaseException) -> BaseException:
+    """The first of what was raised together, and the first of that."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 class Span:
     """The activity of one holder under one token."""
 

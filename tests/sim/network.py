@@ -9,15 +9,14 @@ from collections import deque
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
-from types import TracebackType
-from typing import Protocol, Self
-from urllib.parse import urlsplit
+from typing import Protocol
 
 import trio
 
-from berth.runtime.http import MAX_BODY_BYTES, NotSent, OutcomeUnknown, Reply
+from berth.runtime.http import NotSent, OutcomeUnknown, Reply
 from tests.sim.engine import Process
 from tests.sim.ledger import Ledger
+from tests.sim.streams import Stream
 
 MEMORY = 400
 """How many requests are remembered, to be delivered again."""
@@ -60,6 +59,7 @@ class Flight:
     late: bool = False
     """It is a copy of a request that somebody sent some time ago."""
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    stream: Stream | None = None
 
     def answer(self, reply: Reply) -> None:
         self.reply = reply
@@ -68,6 +68,8 @@ class Flight:
     def break_off(self) -> None:
         self.reset = True
         self.answered.set()
+        if self.stream is not None:
+            self.stream.end("connection reset")
 
 
 class Endpoint(Protocol):
@@ -79,7 +81,7 @@ class Endpoint(Protocol):
     def accept(self, flight: Flight) -> None: ...
 
 
-class _Exchange:
+class Exchange:
     """One request as its sender waits for it."""
 
     def __init__(self) -> None:
@@ -88,6 +90,7 @@ class _Exchange:
         self.fault: str = ""
         self.sent = False
         self.hung_up = False
+        self.stream: Stream | None = None
         self.flight: Flight | None = None
 
 
@@ -110,26 +113,32 @@ class Network:
         self._unanswered: set[str] = set()
         self._forgetful = False
 
-    async def exchange(self, source: Process, target: str, request: Request, timeout_seconds: float) -> Reply:
+    async def exchange(
+        self, source: Process, target: str, request: Request, timeout_seconds: float, exchange: Exchange
+    ) -> Reply:
         """The reply, as a client's channel gives it. Raises NotSent or OutcomeUnknown."""
         if source.dead:
             raise NotSent("the process is dead")
-        exchange = _Exchange()
         try:
             with trio.move_on_after(timeout_seconds):
                 await trio.sleep(self._rng.choice((0.0, 0.0, 0.001, 0.01)))
                 self._nursery.start_soon(self._carry, source.name, target, request, exchange)
                 await exchange.done.wait()
         finally:
-            exchange.hung_up = True
-            if exchange.flight is not None and self._rng.random() < 0.5:
-                self._nursery.start_soon(self._hang_up, exchange.flight)
+            if exchange.stream is None:
+                self.hang_up(exchange)
         if exchange.reply is not None:
             return exchange.reply
         kind = OutcomeUnknown if exchange.sent else NotSent
         fault = kind(exchange.fault or f"{target} did not answer in time")
         fault.silent = not exchange.fault
         raise fault
+
+    def hang_up(self, exchange: Exchange) -> None:
+        """The sender has gone; the server may notice."""
+        exchange.hung_up = True
+        if exchange.flight is not None and self._rng.random() < 0.5:
+            self._nursery.start_soon(self._hang_up, exchange.flight)
 
     def replay(self, matching: str = "") -> None:
         """Deliver a request that was sent before once more, anywhere."""
@@ -144,7 +153,7 @@ class Network:
         """What was to be delivered late will not be."""
         self._forgetful = True
 
-    async def _carry(self, source: str, target: str, request: Request, exchange: _Exchange) -> None:
+    async def _carry(self, source: str, target: str, request: Request, exchange: Exchange) -> None:
         there_seconds = self._latency() + self.delays.get((source, target), 0.0)
         if exchange.hung_up:
             return
@@ -177,7 +186,7 @@ class Network:
         await flight.answered.wait()
         await self._carry_back(target, source, flight, exchange)
 
-    async def _carry_back(self, source: str, target: str, flight: Flight, exchange: _Exchange) -> None:
+    async def _carry_back(self, source: str, target: str, flight: Flight, exchange: Exchange) -> None:
         await trio.sleep(self._latency() + self.delays.get((source, target), 0.0))
         if flight.reset:
             self._settle(exchange, "connection reset")
@@ -189,6 +198,11 @@ class Network:
                 self._unanswered.discard(flight.request.what)
                 self._ledger.seen["a lost reply, then a retry"] += 1
             exchange.reply = flight.reply
+            if flight.stream is not None:
+                exchange.stream = Stream()
+                self._nursery.start_soon(
+                    self._carry_stream, source, target, flight, flight.stream, exchange.stream
+                )
             exchange.done.set()
 
     async def _deliver(self, target: str, request: Request, after_seconds: float, late: bool) -> None:
@@ -196,12 +210,28 @@ class Network:
         if self.endpoints[target].listening and not self._forgetful:
             self.endpoints[target].accept(Flight(request, late=late))
 
+    async def _carry_stream(
+        self, source: str, target: str, flight: Flight, here: Stream, there: Stream
+    ) -> None:
+        """Chunk by chunk, until one is lost: then all that follow are, and perhaps somebody notices."""
+        while (chunk := await here.next()) is not None:
+            await trio.sleep(self._latency())
+            if self._lost(source, target):
+                self._ledger.faults["stream broken"] += 1
+                if self._rng.random() < 0.7:
+                    there.end("connection reset")
+                flight.scope.cancel()
+                return
+            there.put(chunk)
+        await trio.sleep(self._latency())
+        there.end(here.over or "")
+
     async def _hang_up(self, flight: Flight) -> None:
         """The server notices that nobody waits any more."""
         await trio.sleep(self._latency())
         flight.scope.cancel()
 
-    def _settle(self, exchange: _Exchange, fault: str) -> None:
+    def _settle(self, exchange: Exchange, fault: str) -> None:
         exchange.fault = fault
         exchange.done.set()
 
@@ -213,34 +243,3 @@ class Network:
             self._ledger.faults["message slow"] += 1
             return self._rng.uniform(0, self.weather.slow_seconds)
         return self._rng.uniform(0.1, 1.9) * self.weather.latency_seconds
-
-
-class SimChannel:
-    """A process's way into the network; a `berth.runtime.http.Channel`."""
-
-    def __init__(self, network: Network, process: Process) -> None:
-        self._network = network
-        self._process = process
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        pass
-
-    async def request(
-        self,
-        method: str,
-        url: str,
-        *,
-        headers: Mapping[str, str] | None = None,
-        body: bytes | None = None,
-        timeout_seconds: float,
-        max_body_bytes: int = MAX_BODY_BYTES,
-    ) -> Reply:
-        parts = urlsplit(url)
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        request = Request(method, target, headers or {}, body or b"")
-        return await self._network.exchange(self._process, parts.netloc, request, timeout_seconds)

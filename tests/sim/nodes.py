@@ -7,7 +7,7 @@ import trio
 
 from tests.sim.actors import Actor
 from tests.sim.hosts import Host
-from tests.sim.ledger import Ledger
+from tests.sim.ledger import Ledger, innermost
 from tests.sim.network import Network
 
 Role = Callable[[Actor], Awaitable[None]]
@@ -61,7 +61,10 @@ class Node:
         self._actor.leaving.set()
 
     async def _play(self, actor: Actor, role: Role) -> None:
-        await actor.again_and_again(lambda: role(actor))
+        try:
+            await actor.again_and_again(lambda: role(actor))
+        except Exception as defect:  # noqa: BLE001 - no call may raise anything else
+            self._ledger.fail(f"a defect ends a node: {innermost(defect)!r}")
         if actor is self._actor:
             self._running -= 1
             if not self._running:

@@ -14,6 +14,7 @@ StoreKind = Literal["memory", "durable"]
 CONTENDED = Key("sim", "contended")
 PLAIN = Key("sim", "plain")
 MANY = (Key("sim", "many-1"), Key("sim", "many-2"))
+BATCHED = tuple(Key("sim", f"batched-{number}") for number in range(4))
 SHARED = Key("sim", "shared")
 PLACES = 2
 

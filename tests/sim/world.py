@@ -12,27 +12,31 @@ from random import Random
 import trio
 
 from berth.client import BerthClient, BerthError
+from berth.client.watching import SILENCE_SECONDS
 from berth.core.names import Key
 from berth.roles.apiserver.auth import Identity
 from berth.store.memory import MemoryStore
+from berth.wire.shapes import LeaseObject
 from tests.sim import engine
 from tests.sim.actors import Terms, administer, call_plainly, collected, hold_lease, hold_many
 from tests.sim.audit import Audit
+from tests.sim.channel import SimChannel
 from tests.sim.engine import Gate, Process
 from tests.sim.hosts import Host, HostClock
 from tests.sim.ledger import Ledger
+from tests.sim.more_actors import Onlooker, call_in_batches
 from tests.sim.nemesis import Nemesis
-from tests.sim.network import Network, SimChannel
+from tests.sim.network import Network
 from tests.sim.nodes import Node, Role
-from tests.sim.plan import CONTENDED, MANY, PLACES, PLAIN, SHARED, Plan
+from tests.sim.plan import BATCHED, CONTENDED, MANY, PLACES, PLAIN, SHARED, Plan
 from tests.sim.servers import SimServer
 from tests.sim.stores import AuditedStore, Trouble
 
 CONVERGE_SECONDS = 25.0
 """For tries, pauses and turns, beyond what ttls, lock delays and quarantines explain."""
 
-ADMIN = "ops"
-KEYS = (CONTENDED, PLAIN, *MANY, SHARED)
+ADMIN, ONLOOKER = "ops", "eyes"
+KEYS = (CONTENDED, PLAIN, *MANY, *BATCHED, SHARED)
 
 
 @dataclass
@@ -58,6 +62,7 @@ class World:
         self.hosts: list[Host] = []
         self.servers: list[SimServer] = []
         self.nodes: list[Node] = []
+        self.onlooker = Onlooker()
         self._outside = Process("outside", gate)
         self._durable: AuditedStore | None = None
         self._audit: Audit | None = None
@@ -153,8 +158,10 @@ def populate(world: World) -> None:
     world.add_node("n3", partial(hold_lease, terms=contended), partial(hold_lease, terms=shared))
     world.add_node("n4", callers, partial(hold_lease, terms=shared))
     world.add_node("n5", partial(hold_many, terms=many, ttl_seconds=plan.session_ttl_seconds))
-    world.add_node("n6", partial(hold_many, terms=many, ttl_seconds=plan.session_ttl_seconds))
-    world.add_node("n7", callers)
+    batches = partial(call_in_batches, keys=BATCHED, ttl_seconds=plan.ttl_seconds, work_seconds=6)
+    world.add_node("n6", partial(hold_many, terms=many, ttl_seconds=plan.session_ttl_seconds), batches)
+    world.add_node("n7", callers, batches)
+    world.add_node(ONLOOKER, world.onlooker.look_on)
     world.add_node(ADMIN, partial(administer, keys=list(KEYS), by_force=[CONTENDED, PLAIN]))
     for node in world.nodes:
         node.start()
@@ -203,12 +210,13 @@ async def everybody_gets_a_turn(world: World, keys: tuple[Key, ...]) -> None:
 
 async def all_leave(world: World) -> None:
     world.network.forget()
-    for node in world.nodes:
+    leaving = [node for node in world.nodes if node.host.name != ONLOOKER]
+    for node in leaving:
         node.leave()
     with trio.move_on_after(30):
-        for node in world.nodes:
+        for node in leaving:
             await node.done.wait()
-    for node in world.nodes:
+    for node in leaving:
         if not node.done.is_set():
             world.ledger.fail(f"{node.host.name} did not end its work")
     if world.ledger.spans:
@@ -216,15 +224,32 @@ async def all_leave(world: World) -> None:
 
 
 async def nothing_is_left(world: World) -> None:
-    """When all have left and a ttl is over, every lease is free."""
+    """When all have left and a ttl is over, every lease is free, and who follows the leases knows it."""
     await trio.sleep(world.plan.longest_ttl_seconds * 1.01 + 1)
     try:
-        held = [lease for lease in await collected(world.client().list_leases()) if lease.state == "held"]
+        leases = await collected(world.client().list_leases())
     except BerthError as fault:
         world.ledger.fail(f"the leases cannot be listed: {fault}")
         return
-    for lease in held:
-        world.ledger.fail(f"{lease.namespace}/{lease.name} is still held by {lease.holder}")
+    for lease in leases:
+        if lease.state == "held":
+            world.ledger.fail(f"left: {lease.namespace}/{lease.name} is still held by {lease.holder}")
+    # Each server tells of what it has written itself.
+    if world.plan.servers == 1:
+        await _seen_by_the_onlooker(world, leases)
+
+
+async def _seen_by_the_onlooker(world: World, leases: list[LeaseObject]) -> None:
+    """A broken connection may be silent for a while before somebody notices."""
+    true = {Key(lease.namespace, lease.name): (lease.state, lease.fencing_token) for lease in leases}
+    known: dict[Key, tuple[str, int]] = {}
+    for _ in range(round(2 * SILENCE_SECONDS)):
+        known = {key: (lease.state, lease.fencing_token) for key, lease in world.onlooker.leases.items()}
+        if known == true:
+            return
+        await trio.sleep(1)
+    wrong = [f"{key}: {known.get(key)} for {true[key]}" for key in true if known.get(key) != true[key]]
+    world.ledger.fail(f"watch: who follows the leases believes {', '.join(wrong)}")
 
 
 def simulate(plan: Plan, script: Script = storm_and_calm) -> Verdict:
@@ -233,13 +258,15 @@ def simulate(plan: Plan, script: Script = storm_and_calm) -> Verdict:
     async def main(gate: Gate) -> Verdict:
         async with trio.open_nursery() as nursery:
             world = World(plan, gate, nursery)
-            async with trio.open_nursery() as running:
-                running.start_soon(_until_failed, world.ledger, running.cancel_scope)
-                await script(world)
-                running.cancel_scope.cancel()
-            verdict = Verdict(plan.seed, world.ledger, trio.current_time())
-            world.unwind()
-            nursery.cancel_scope.cancel()
+            try:
+                async with trio.open_nursery() as running:
+                    running.start_soon(_until_failed, world.ledger, running.cancel_scope)
+                    await script(world)
+                    running.cancel_scope.cancel()
+            finally:
+                verdict = Verdict(plan.seed, world.ledger, trio.current_time())
+                world.unwind()
+                nursery.cancel_scope.cancel()
         return verdict
 
     return engine.run(str(plan.seed), main)
