@@ -25,6 +25,7 @@ from tests.sim.engine import Process
 from tests.sim.hosts import Host
 from tests.sim.ledger import Ledger, Span
 from tests.sim.network import Network
+from tests.sim.plan import WAIT_AT_MOST_SECONDS
 
 T = TypeVar("T")
 
@@ -196,7 +197,7 @@ async def call_plainly(actor: Actor, terms: Terms, ttls_seconds: tuple[int, ...]
         holder=actor.caller,
         ttl_seconds=ttl_seconds,
         lock_delay_seconds=terms.lock_delay_seconds,
-        wait_seconds=rng.choice((None, None, 1, 4)),
+        wait_seconds=rng.choice((None, None, 1, WAIT_AT_MOST_SECONDS)),
     )
     grants = [(sent, ttl_seconds)]
     if not reply.acquired or left_us(grants, actor.now()) <= 0:

@@ -88,9 +88,9 @@ class Audit:
     def _asked_to_end(self, key: Key, holder: str, token: int) -> bool:
         return ("release", key, holder, token) in self._asked or ("force", key, token) in self._asked
 
-    def began_since(self, key: Key, token: int, since: float) -> bool:
-        """Whether the tenure began after a request came at `since`, and not before."""
-        return self._beginnings.get((key, token), -1.0) >= since
+    def is_news(self, key: Key, token: int, since: float) -> bool:
+        """Whether the request that came at `since` is the first that is told of a tenure begun after that."""
+        return self._beginnings.pop((key, token), -1.0) >= since
 
     def alive(self, session: str, since: float) -> None:
         """The same for a session."""
@@ -140,12 +140,12 @@ class Audit:
 
     def _cause(self, before: Record, tenure: Tenure, now_us: int) -> Cause | None:
         key = before.key
-        if ("release", key, tenure.holder, tenure.token) in self._asked:
-            return "release"
         if ("force", key, tenure.token) in self._asked:
             left_us = self._left_us(key, tenure, now_us)
             self._ledger.excuse(key, tenure.token, max(0, left_us) / MICROSECONDS)
             return "force"
+        if ("release", key, tenure.holder, tenure.token) in self._asked:
+            return "release"
         if tenure.session is not None:
             session = self._sessions[tenure.session]
             if session.ended is None:

@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar, copy_context
+from functools import partial
+from math import inf
 from random import Random
 from typing import Any, TypeVar
 
@@ -24,9 +26,35 @@ _OWNER: ContextVar["Process | None"] = ContextVar("owner", default=None)
 
 def run(seed: str, main: Callable[["Gate"], Awaitable[T]]) -> T:
     """What `main` makes of a fresh simulated time, which jumps ahead whenever all tasks wait."""
-    gate = Gate()
-    with _determined(seed):
-        return trio.run(main, gate, clock=MockClock(autojump_threshold=0), instruments=[gate])
+    gate, clock = Gate(), MockClock(autojump_threshold=0)
+    clock._autojump = partial(_jump, clock._autojump)
+    try:
+        with _determined(seed):
+            return trio.run(main, gate, clock=clock, instruments=[gate])
+    except trio.TrioInternalError as error:
+        if isinstance(error.__cause__, Deadlock):
+            raise error.__cause__ from None
+        raise
+
+
+class Deadlock(Exception):
+    """All tasks wait, and none of them for a time: this run would never end. The text names the tasks."""
+
+
+def _jump(jump: Callable[[], None]) -> None:
+    if trio.lowlevel.current_statistics().seconds_to_next_deadline == inf:
+        raise Deadlock("; ".join(_waiting(trio.lowlevel.current_root_task())))
+    jump()
+
+
+def _waiting(task: trio.lowlevel.Task | None) -> Iterator[str]:
+    """The innermost tasks, each with the functions that it waits in."""
+    children = [child for nursery in task.child_nurseries for child in nursery.child_tasks] if task else []
+    for child in children:
+        yield from _waiting(child)
+    if task is not None and not children:
+        functions = [frame.f_code.co_name for frame, _ in task.iter_await_frames()]
+        yield f"{task.name.rpartition('.')[2]} in {' > '.join(functions[-6:-1])}"
 
 
 @contextmanager

@@ -89,6 +89,8 @@ class Ledger:
         self.tenures: Counter[Key] = Counter()
         """How many holders have been active under each lease."""
         self.closed = False
+        self.taken_back: set[tuple[Key, int]] = set()
+        """Grants that a server took back from a request whose caller had gone."""
         self._excused: dict[tuple[Key, int], float] = {}
 
     def note(self, *event: object) -> None:
@@ -120,7 +122,8 @@ class Ledger:
                     one.must_end_by = until
                     break
             else:
-                self.fail(f"S1: {span} {what} while {other} is active")
+                hint = ", which was taken back" if (other.key, other.token) in self.taken_back else ""
+                self.fail(f"S1: {span} {what} while {other}{hint} is active")
 
     def is_active(self, key: Key) -> bool:
         return any(span.open for span in self.spans if span.key == key)

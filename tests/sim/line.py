@@ -48,9 +48,9 @@ class Line:
         if request.target.endswith("/acquire"):
             body = msgspec.json.decode(request.body, type=_Acquire)
             place.who, place.waits = (body.holder, body.session), bool(body.wait_seconds)
-            left_at, since = self._kept.pop((place.target, place.who), (-1.0, now))
-            if place.waits and left_at + KEEP_PLACE_SECONDS >= now:
-                place.in_line_since = since
+            if place.waits:
+                left_at, since = self._kept.pop((place.target, place.who), (-1.0, now))
+                place.in_line_since = since if left_at + KEEP_PLACE_SECONDS >= now else now
         self._places.append(place)
         try:
             yield place
@@ -66,5 +66,6 @@ class Line:
         if place.waits and trio.current_time() - place.since > 0.1:
             self._ledger.seen["a grant to a waiter"] += 1
         for other in self._places:
-            if other.target == place.target and other.waits and other.in_line_since < place.in_line_since:
+            before = other.in_line_since < place.in_line_since and other.since < place.since
+            if other.target == place.target and other.who != place.who and other.waits and before:
                 self._ledger.fail(f"line: {place.who} overtook {other.who} at {place.target}")

@@ -106,6 +106,10 @@ class Network:
         """How many of the requests that are lost arrive after all."""
         self.delays: dict[tuple[str, str], float] = {}
         """(from, to): so many seconds more in this direction."""
+        self.slowed: dict[str, float] = {}
+        """Requests that hold this text take so many seconds more."""
+        self.hang_up_seconds: float | None = None
+        """How long it takes until a server notices that a caller has gone; None: as it happens, or never."""
         self._rng = rng
         self._ledger = ledger
         self._nursery = nursery
@@ -137,7 +141,8 @@ class Network:
     def hang_up(self, exchange: Exchange) -> None:
         """The sender has gone; the server may notice."""
         exchange.hung_up = True
-        if exchange.flight is not None and self._rng.random() < 0.5:
+        noticed = self.hang_up_seconds is not None or self._rng.random() < 0.5
+        if exchange.flight is not None and noticed:
             self._nursery.start_soon(self._hang_up, exchange.flight)
 
     def replay(self, matching: str = "") -> None:
@@ -155,6 +160,7 @@ class Network:
 
     async def _carry(self, source: str, target: str, request: Request, exchange: Exchange) -> None:
         there_seconds = self._latency() + self.delays.get((source, target), 0.0)
+        there_seconds += sum(seconds for text, seconds in self.slowed.items() if text in request.what)
         if exchange.hung_up:
             return
         if (source, target) in self.cut and self._rng.random() < 0.5:
@@ -228,7 +234,7 @@ class Network:
 
     async def _hang_up(self, flight: Flight) -> None:
         """The server notices that nobody waits any more."""
-        await trio.sleep(self._latency())
+        await trio.sleep(self._latency() if self.hang_up_seconds is None else self.hang_up_seconds)
         flight.scope.cancel()
 
     def _settle(self, exchange: Exchange, fault: str) -> None:

@@ -17,6 +17,8 @@ MANY = (Key("sim", "many-1"), Key("sim", "many-2"))
 BATCHED = tuple(Key("sim", f"batched-{number}") for number in range(4))
 SHARED = Key("sim", "shared")
 PLACES = 2
+WAIT_AT_MOST_SECONDS = 4
+"""How long a plain acquire waits at a server."""
 
 
 @dataclass

@@ -72,7 +72,7 @@ def _budget_seconds(ttl_seconds: int) -> float:
     return stop_budget_us(ttl_seconds * MICROSECONDS) / MICROSECONDS
 
 
-def _near(world: World, *roles: Role) -> None:
+def near(world: World, *roles: Role) -> None:
     """One server and nodes a, b, … close by; a comes first."""
     world.network.weather = NEAR
     world.network.kept_for_later = 0
@@ -82,7 +82,7 @@ def _near(world: World, *roles: Role) -> None:
         world.add_node(name, role)
 
 
-async def _one_by_one(world: World) -> None:
+async def one_by_one(world: World) -> None:
     for node in world.nodes:
         node.start()
         await trio.sleep(0.5)
@@ -102,9 +102,9 @@ def _cut_off(world: World, name: str) -> None:
 async def cut_off_after_a_slow_reply(world: World) -> None:
     """The replies to a take long; then a is cut off, and b takes over."""
     holding = partial(hold_steadily, ttl_seconds=6)
-    _near(world, holding, holding)
+    near(world, holding, holding)
     world.network.delays["s1", "a"] = 1.5
-    await _one_by_one(world)
+    await one_by_one(world)
     await trio.sleep(9)
     _cut_off(world, "a")
     await trio.sleep(12)
@@ -113,10 +113,10 @@ async def cut_off_after_a_slow_reply(world: World) -> None:
 async def cut_off_with_slow_clocks(world: World) -> None:
     """As slow as clocks may be on a, as fast as they may be where expiry is judged, and a long ttl."""
     holding = partial(hold_steadily, ttl_seconds=120)
-    _near(world, holding, holding)
+    near(world, holding, holding)
     world.store_host.clock.set_rates(1.001, 1.001)
     world.hosts[1].clock.set_rates(0.999, 0.999)
-    await _one_by_one(world)
+    await one_by_one(world)
     await trio.sleep(0.5)
     _cut_off(world, "a")
     await trio.sleep(130)
@@ -124,8 +124,8 @@ async def cut_off_with_slow_clocks(world: World) -> None:
 
 async def hold_for_a_while(world: World) -> None:
     holding = partial(hold_steadily, ttl_seconds=3)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     await trio.sleep(6)
     world.nodes[0].leave()
     await _turns(world, 2)
@@ -134,16 +134,16 @@ async def hold_for_a_while(world: World) -> None:
 async def turn_by_turn(world: World) -> None:
     """Both work for a second each, and the lease is free in between."""
     holding = partial(hold_steadily, ttl_seconds=3, work_seconds=1)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     await trio.sleep(8)
 
 
 async def called_off(world: World) -> None:
     """The caller of a's hold calls it off; a takes its time to stop."""
     holding = partial(hold_steadily, ttl_seconds=8)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     world.nodes[0].leave()
     await trio.sleep(4)
 
@@ -151,7 +151,7 @@ async def called_off(world: World) -> None:
 async def restarted_server(world: World) -> None:
     """The server is killed and comes again; b is the first to ask."""
     holding = partial(hold_steadily, ttl_seconds=4)
-    _near(world, holding, holding)
+    near(world, holding, holding)
     world.nodes[0].start()
     await _turns(world, 1)
     world.servers[0].crash()
@@ -173,7 +173,7 @@ async def late_renewal(world: World) -> None:
 async def _late(world: World, call: str) -> None:
     terms = Terms(PLAIN, work_seconds=3)
     caller = partial(call_plainly, terms=terms, ttls_seconds=(6,))
-    _near(world, caller, caller)
+    near(world, caller, caller)
     world.nodes[0].start()
     await _turns(world, 2)
     world.nodes[1].start()
@@ -185,8 +185,8 @@ async def _late(world: World, call: str) -> None:
 async def stepped_wall_clock(world: World) -> None:
     """The wall clock where expiry is judged is set forward."""
     holding = partial(hold_steadily, ttl_seconds=4)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     world.store_host.clock.step_wall(3600)
     await trio.sleep(4)
     world.nodes[0].leave()
@@ -196,8 +196,8 @@ async def stepped_wall_clock(world: World) -> None:
 async def cut_off_session(world: World) -> None:
     """The holder of a session is cut off; b takes what hangs on it."""
     holding = partial(hold_under_session, ttl_seconds=4)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     await trio.sleep(3)
     _cut_off(world, "a")
     await trio.sleep(8)
@@ -206,8 +206,8 @@ async def cut_off_session(world: World) -> None:
 async def shorter_renewal(world: World) -> None:
     """a renews for less than what it has left, and is then cut off."""
     waiting = partial(call_plainly, terms=Terms(PLAIN), ttls_seconds=(2,))
-    _near(world, _renew_for_less, waiting, waiting, waiting)
-    await _one_by_one(world)
+    near(world, _renew_for_less, waiting, waiting, waiting)
+    await one_by_one(world)
     _cut_off(world, "a")
     await _turns(world, 2)
 
@@ -215,8 +215,8 @@ async def shorter_renewal(world: World) -> None:
 async def suspended_machine(world: World) -> None:
     """The machine of a sleeps longer than the ttl, and a goes on in the middle of its work, cut off."""
     holding = partial(hold_steadily, ttl_seconds=4)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     host = world.nodes[0].host
     world.ledger.stood_still(host.process)
     host.suspend()
@@ -230,8 +230,8 @@ async def suspended_machine(world: World) -> None:
 async def silent_server(world: World) -> None:
     """Nothing that the server says reaches a, though what a asks is heard at first."""
     holding = partial(hold_steadily, ttl_seconds=4)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     _cut_off(world, "a")
     await trio.sleep(10)
 
@@ -239,8 +239,8 @@ async def silent_server(world: World) -> None:
 async def forgetful_server(world: World) -> None:
     """The server is killed and comes again, with nobody who holds anything."""
     holding = partial(hold_steadily, ttl_seconds=3, work_seconds=1)
-    _near(world, holding, holding)
-    await _one_by_one(world)
+    near(world, holding, holding)
+    await one_by_one(world)
     await _turns(world, 2)
     world.servers[0].crash()
     world.servers[0].start()

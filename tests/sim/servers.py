@@ -202,6 +202,8 @@ class SimServer:
         async def give_back(key: Key, granted: Acquired, origin: Origin) -> None:
             self._audit.asked("release", key, granted.view.holder, granted.view.token)
             self._ledger.seen["a grant taken back from who has gone"] += 1
+            self._ledger.note("taken back", key, granted.view.holder, granted.view.token)
+            self._ledger.taken_back.add((key, granted.view.token))
             await real(key, granted, origin)
 
         waiters.give_back = give_back
@@ -301,7 +303,7 @@ class SimServer:
         match answer:
             case AcquireReply():
                 self._told(_key(ask), _body(operation, request), answer, place.since)
-                if answer.acquired and self._audit.began_since(_key(ask), answer.fencing_token, place.since):
+                if answer.acquired and self._audit.is_news(_key(ask), answer.fencing_token, place.since):
                     self._line.took(place)
                 if isinstance(answer.wait_position, int):
                     self._line.ended_empty(place)

@@ -21,14 +21,14 @@ from tests.sim import engine
 from tests.sim.actors import Terms, administer, call_plainly, collected, hold_lease, hold_many
 from tests.sim.audit import Audit
 from tests.sim.channel import SimChannel
-from tests.sim.engine import Gate, Process
+from tests.sim.engine import Deadlock, Gate, Process
 from tests.sim.hosts import Host, HostClock
 from tests.sim.ledger import Ledger
 from tests.sim.more_actors import Onlooker, call_in_batches
 from tests.sim.nemesis import Nemesis
 from tests.sim.network import Network
 from tests.sim.nodes import Node, Role
-from tests.sim.plan import BATCHED, CONTENDED, MANY, PLACES, PLAIN, SHARED, Plan
+from tests.sim.plan import BATCHED, CONTENDED, MANY, PLACES, PLAIN, SHARED, WAIT_AT_MOST_SECONDS, Plan
 from tests.sim.servers import SimServer
 from tests.sim.stores import AuditedStore, Trouble
 
@@ -51,11 +51,11 @@ class Verdict:
 class World:
     """Everything in one run; `stage` builds more into it, or something else."""
 
-    def __init__(self, plan: Plan, gate: Gate, nursery: trio.Nursery) -> None:
+    def __init__(self, plan: Plan, gate: Gate, nursery: trio.Nursery, ledger: Ledger) -> None:
         self.plan = plan
         self.gate = gate
         self.nursery = nursery
-        self.ledger = Ledger()
+        self.ledger = ledger
         self.network = Network(self.rng("network"), self.ledger, nursery)
         self.trouble = Trouble()
         self.store_host = self.host("store")
@@ -225,7 +225,7 @@ async def all_leave(world: World) -> None:
 
 async def nothing_is_left(world: World) -> None:
     """When all have left and a ttl is over, every lease is free, and who follows the leases knows it."""
-    await trio.sleep(world.plan.longest_ttl_seconds * 1.01 + 1)
+    await trio.sleep(world.plan.longest_ttl_seconds * 1.01 + WAIT_AT_MOST_SECONDS + 1)
     try:
         leases = await collected(world.client().list_leases())
     except BerthError as fault:
@@ -255,21 +255,27 @@ async def _seen_by_the_onlooker(world: World, leases: list[LeaseObject]) -> None
 def simulate(plan: Plan, script: Script = storm_and_calm) -> Verdict:
     """Run the plan until its script ends or something is wrong."""
 
+    ledger = Ledger()
+
     async def main(gate: Gate) -> Verdict:
         async with trio.open_nursery() as nursery:
-            world = World(plan, gate, nursery)
+            world = World(plan, gate, nursery, ledger)
             try:
                 async with trio.open_nursery() as running:
                     running.start_soon(_until_failed, world.ledger, running.cancel_scope)
                     await script(world)
                     running.cancel_scope.cancel()
             finally:
-                verdict = Verdict(plan.seed, world.ledger, trio.current_time())
+                verdict = Verdict(plan.seed, ledger, trio.current_time())
                 world.unwind()
                 nursery.cancel_scope.cancel()
         return verdict
 
-    return engine.run(str(plan.seed), main)
+    try:
+        return engine.run(str(plan.seed), main)
+    except Deadlock as deadlock:
+        ledger.violations.append(f"deadlock: {deadlock}")
+        return Verdict(plan.seed, ledger, ledger.events[-1][0])
 
 
 async def _until_failed(ledger: Ledger, scope: trio.CancelScope) -> None:
