@@ -48,9 +48,12 @@ class Line:
         if request.target.endswith("/acquire"):
             body = msgspec.json.decode(request.body, type=_Acquire)
             place.who, place.waits = (body.holder, body.session), bool(body.wait_seconds)
-            if place.waits:
-                left_at, since = self._kept.pop((place.target, place.who), (-1.0, now))
-                place.in_line_since = since if left_at + KEEP_PLACE_SECONDS >= now else now
+            left_at, since = self._kept.get((place.target, place.who), (-1.0, now))
+            place.in_line_since = since if left_at + KEEP_PLACE_SECONDS >= now else now
+            # Who has another request here still may be given its place, or win by it.
+            place.in_line_since = min(
+                (one.in_line_since for one in self._of(place)), default=place.in_line_since
+            )
         self._places.append(place)
         try:
             yield place
@@ -65,7 +68,11 @@ class Line:
         """The request has won a new tenure."""
         if place.waits and trio.current_time() - place.since > 0.1:
             self._ledger.seen["a grant to a waiter"] += 1
+        since = min(one.in_line_since for one in self._of(place))
         for other in self._places:
-            before = other.in_line_since < place.in_line_since and other.since < place.since
-            if other.target == place.target and other.who != place.who and other.waits and before:
-                self._ledger.fail(f"line: {place.who} overtook {other.who} at {place.target}")
+            if other.target == place.target and other.who != place.who and other.waits:
+                if other.in_line_since < since and other.since < since:
+                    self._ledger.fail(f"line: {place.who} overtook {other.who} at {place.target}")
+
+    def _of(self, place: Place) -> list[Place]:
+        return [one for one in self._places if (one.target, one.who) == (place.target, place.who)]

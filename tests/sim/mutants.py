@@ -184,12 +184,7 @@ MUTANTS = [
         "an unknown outcome counts as a renewal",
         "S1",
         scenes.silent_server,
-        broken(
-            keeper,
-            "_keep_alive",
-            "if alive is None:",
-            "if alive is None:\n            held.heard(renewed(held.holding, sent, held.now()))",
-        ),
+        broken(keeper, "beat", "    if alive:", "    if alive is not False:"),
     ),
 ]
 MUTANTS_BY_NAME = {mutant.name: mutant for mutant in MUTANTS}

@@ -63,8 +63,8 @@ class Node:
     async def _play(self, actor: Actor, role: Role) -> None:
         try:
             await actor.again_and_again(lambda: role(actor))
-        except Exception as defect:  # noqa: BLE001 - no call may raise anything else
-            self._ledger.fail(f"a defect ends a node: {innermost(defect)!r}")
+        except* Exception as defects:
+            self._ledger.fail(f"a defect ends a node: {innermost(defects)!r}")
         if actor is self._actor:
             self._running -= 1
             if not self._running:

@@ -189,8 +189,8 @@ class SimServer:
                 )
                 self._inside = nursery
                 await trio.sleep_forever()
-        except Exception as defect:  # noqa: BLE001 - it would end the process
-            self._ledger.fail(f"a defect ends the server: {innermost(defect)!r}")
+        except* Exception as defects:
+            self._ledger.fail(f"a defect ends the server: {innermost(defects)!r}")
         finally:
             self._down.set()
 
