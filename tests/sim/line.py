@@ -51,9 +51,8 @@ class Line:
             left_at, since = self._kept.get((place.target, place.who), (-1.0, now))
             place.in_line_since = since if left_at + KEEP_PLACE_SECONDS >= now else now
             # Who has another request here still may be given its place, or win by it.
-            place.in_line_since = min(
-                (one.in_line_since for one in self._of(place)), default=place.in_line_since
-            )
+            in_line = [place, *self._of(place)]
+            place.in_line_since = min(one.in_line_since for one in in_line)
         self._places.append(place)
         try:
             yield place
@@ -70,9 +69,9 @@ class Line:
             self._ledger.seen["a grant to a waiter"] += 1
         since = min(one.in_line_since for one in self._of(place))
         for other in self._places:
-            if other.target == place.target and other.who != place.who and other.waits:
-                if other.in_line_since < since and other.since < since:
-                    self._ledger.fail(f"line: {place.who} overtook {other.who} at {place.target}")
+            rival = other.target == place.target and other.who != place.who and other.waits
+            if rival and other.in_line_since < since and other.since < since:
+                self._ledger.fail(f"line: {place.who} overtook {other.who} at {place.target}")
 
     def _of(self, place: Place) -> list[Place]:
         return [one for one in self._places if (one.target, one.who) == (place.target, place.who)]

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import trio
+from msgspec import UNSET, UnsetType
 
 from berth.client import AcquireRequest, Conflict, Interrupted, ReleaseRequest, RenewRequest, follow
 from berth.core.holding import Reading
@@ -121,11 +122,12 @@ class Onlooker:
                     case _:
                         self._take(actor, sighting.object)
 
-    def _take(self, actor: Actor, lease: LeaseObject | object) -> None:
-        assert isinstance(lease, LeaseObject)
-        self.leases[Key(lease.namespace, lease.name)] = lease
+    def _take(self, actor: Actor, lease: LeaseObject | UnsetType) -> None:
+        """What a change made of the lease; a bookmark tells of none."""
         self.in_doubt = False
-        actor.ledger.seen["a change that was watched"] += 1
+        if lease is not UNSET:
+            self.leases[Key(lease.namespace, lease.name)] = lease
+            actor.ledger.seen["a change that was watched"] += 1
 
 
 def _in_short(sighting: object) -> str:

@@ -189,7 +189,7 @@ class SimServer:
                 )
                 self._inside = nursery
                 await trio.sleep_forever()
-        except* Exception as defects:
+        except* Exception as defects:  # noqa: BLE001 - it would end the process
             self._ledger.fail(f"a defect ends the server: {innermost(defects)!r}")
         finally:
             self._down.set()
