@@ -113,18 +113,24 @@ async def open_service_nursery() -> AsyncIterator[trio.Nursery]:
     Otherwise as any nursery: it waits for its children, a child's fault cancels the body, a body's fault
     the children.
     """
-    body_done = trio.Event()
+    opened: list[trio.Nursery] = []
+    ready, body_done = trio.Event(), trio.Event()
     guard = trio.CancelScope(shield=True)
 
-    async def host(*, task_status: trio.TaskStatus[trio.Nursery]) -> None:
+    async def host() -> None:
         with guard:
             async with trio.open_nursery() as children:
-                task_status.started(children)
+                opened.append(children)
+                ready.set()
                 await body_done.wait()
 
     async with trio.open_nursery() as outer:
+        outer.start_soon(host)
         try:
-            yield await outer.start(host)
+            # Not by start(): whoever is cancelled already would wait for the shielded host, and it for him.
+            with trio.CancelScope(shield=True):
+                await ready.wait()
+            yield opened[0]
         finally:
             guard.shield = False
             body_done.set()

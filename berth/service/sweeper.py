@@ -13,7 +13,7 @@ import trio
 from msgspec import Struct
 
 from berth.core.names import Key
-from berth.core.records import Session
+from berth.core.records import Session, SessionSeen
 from berth.core.requests import Expire, Expired, NotExpired
 from berth.core.sessions import EndSession
 from berth.runtime.clock import Clock
@@ -25,8 +25,8 @@ from berth.store.api import Store, StoreFault
 
 PAGE = 500
 
-FORGET_SECONDS = 3_600.0
-"""So long after its end a session can still be looked up; far longer than any lock delay."""
+FORGET_US = 3_600_000_000
+"""So long after its last sign of life a session can still be looked up; far longer than any lock delay."""
 
 
 class Sweeping(Struct, frozen=True):
@@ -65,7 +65,7 @@ class Sweeper:
         """A session was written: look at it again once it has to be ended, or forgotten."""
         if not self._interval_us:
             return
-        in_us = session.ttl_us + self._grace_us if session.ended is None else round(FORGET_SECONDS * 1e6)
+        in_us = session.ttl_us + self._grace_us if session.ended is None else FORGET_US
         self._sessions.set(session.id, self._clock.boot_us() + in_us)
 
     async def run(self) -> None:
@@ -99,17 +99,15 @@ class Sweeper:
             due = await self._sessions.next_due(PAGE)
             try:
                 found = (await self._store.read((), due)).sessions
-                await self._store.forget(
-                    [each for each in due if each in found and found[each].session.ended]
-                )
+                await self._store.forget([each for each in found if _is_of_no_use(found[each])])
             except StoreFault as fault:
                 self._logger.warning("sessions could not be swept", error=str(fault))
                 for session in due:
                     self._sessions.set(session, self._clock.boot_us() + self._interval_us)
                 continue
             for seen in found.values():
-                if seen.session.ended is None:
-                    # Where it has expired, its end is written, and it will be forgotten; else it lives on.
+                # Where it has expired its end is written below, and noted; else it lives on.
+                if not _is_of_no_use(seen):
                     self.note_session(seen.session)
             doubtful = [each for each, seen in found.items() if seen.session.ended is None]
             await self._rounds.submit([Operation(session, EndSession("expired")) for session in doubtful])
@@ -132,3 +130,8 @@ class Sweeper:
         """Due times are whole intervals, so that one sweep takes all that fell due within one."""
         due_us = self._clock.boot_us() + in_us + self._grace_us
         self._timers.set(key, -(-due_us // self._interval_us) * self._interval_us)
+
+
+def _is_of_no_use(seen: SessionSeen) -> bool:
+    """By the store's own time, which is what lock delays go by."""
+    return seen.session.ended is not None and seen.idle_us >= FORGET_US

@@ -11,7 +11,7 @@ from berth.core.requests import Acquire, Acquired, Lost, Renew
 from berth.core.sessions import OpenSession, SessionOver
 from berth.service.leases import LeaseService
 from berth.service.measured import MeasuredStore
-from berth.service.sweeper import FORGET_SECONDS, Sweeping
+from berth.service.sweeper import FORGET_US, Sweeping
 from berth.store.api import Store, StoreFault
 from berth.store.memory import MemoryStore
 from tests.service.recording import RecordingStore, down
@@ -92,14 +92,14 @@ async def test_sessions_are_ended_and_long_after_forgotten(autojump_clock: trio.
             await leases.open_session(OpenSession(name, "a", "", 10 * SECOND_US))
         await leases.acquire(key(1), Acquire("a", session="lost"))
         await leases.end_session("ended", "clean")
-        await trio.sleep(10 * FORGET_SECONDS)
+        await trio.sleep(10 * FORGET_US / SECOND_US)
         assert await stored() == {"lost": None, "ended": "clean"}, "an interval of 0 sweeps nothing"
     async with service(store) as leases:
         await leases.open_session(OpenSession("living", "a", "", 1000 * SECOND_US))
         await trio.sleep(200)
         assert await stored() == {"lost": "expired", "ended": "clean", "living": None}
         assert await holders(store, key(1)) == []
-        for _ in range(8):
+        for _ in range(16):
             await trio.sleep(500)
             await leases.renew_session("living")
         assert await stored() == {"living": None}

@@ -21,6 +21,7 @@ from berth.client.held import Deadline, Held
 from berth.client.keeper import Pulse
 from berth.core import decide, holding, standing
 from berth.core.holding import Holding, Reading
+from berth.service import renewing, rounds
 from berth.store.marks import Instant, StoreTime
 from tests.sim import scenes
 from tests.sim.scenes import Scene
@@ -50,7 +51,10 @@ def broken(module: ModuleType, function: str, rule: str, breach: str) -> Callabl
         assert source.count(rule) == 1, f"{function} holds {rule!r} once"
         space = dict(vars(module))
         exec(compile(source.replace(rule, breach), function, "exec"), space)
-        monkeypatch.setattr(module, function, space[function])
+        real = getattr(module, function)
+        for user in (module, rounds, renewing):
+            if getattr(user, function, None) is real:
+                monkeypatch.setattr(user, function, space[function])
 
     return apply
 
@@ -104,7 +108,7 @@ def _without_drift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _answered_from_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(decide, "_keep", "Decision(write, _acq", "Decision(None, _acq")(monkeypatch)
-    broken(decide, "_renew", "Decision(write, Renewed", "Decision(None, Renewed")(monkeypatch)
+    broken(decide, "decide_renewal", "Decision(write, Renewed", "Decision(None, Renewed")(monkeypatch)
 
 
 def _tokens_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -143,9 +147,9 @@ MUTANTS = [
         scenes.late_renewal,
         broken(
             decide,
-            "_renew",
-            "(tenure.holder, tenure.token) != (request.holder, request.token)",
-            "tenure.holder != request.holder",
+            "decide_renewal",
+            "token != request.token or holder != request.holder",
+            "holder != request.holder",
         ),
     ),
     Mutant("store time steps with the wall clock", "cause", scenes.stepped_wall_clock, _by_the_wall_clock),
@@ -167,7 +171,12 @@ MUTANTS = [
         "an expiry that moves back",
         "S1",
         scenes.shorter_renewal,
-        broken(decide, "_renewed", "max(ttl_us, life.left_us)", "ttl_us"),
+        broken(
+            decide,
+            "decide_renewal",
+            "request.ttl_us if request.ttl_us > left_us else left_us",
+            "request.ttl_us",
+        ),
     ),
     Mutant(
         "time in suspend does not count",

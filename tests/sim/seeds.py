@@ -23,12 +23,6 @@ SITUATIONS = (
 )
 """What a set of runs must have met to prove anything."""
 
-OPEN_FAULTS: dict[str, str] = {
-    "list.remove(x): x not in list": "two looks of the register at a time; see test_found.py",
-    "which was taken back": "a grant is taken back that the next request was told of; see test_found.py",
-}
-"""What is known and not repaired yet, by a text in the verdict: a seed that meets it proves nothing."""
-
 ENOUGH = 25
 """Of so many seeds or more, some reach each situation."""
 
@@ -46,20 +40,11 @@ class Reached:
         """Take the run in, and fail if something was wrong in it."""
         self.seeds += 1
         self.situations += verdict.ledger.seen
-        known = open_fault(verdict.ledger.violations)
-        if known:
-            pytest.xfail(known)
         if verdict.ledger.violations:
             pytest.fail(report(verdict, whole_log=whole_log), pytrace=False)
 
     def missing(self) -> list[str]:
         return [situation for situation in SITUATIONS if not self.situations[situation]]
-
-
-def open_fault(violations: list[str]) -> str | None:
-    """The fault behind a verdict, if it is a known one."""
-    known = (fault for text, fault in OPEN_FAULTS.items() if any(text in each for each in violations))
-    return next(known, None)
 
 
 def seeds_of(part: int, count: int, only: int | None) -> list[int]:

@@ -96,6 +96,9 @@ class AuditedStore:
         self._perhaps_fail()
         return await self._inner.sessions(after, limit)
 
+    async def forget(self, sessions: Collection[str]) -> None:
+        await self._inner.forget(sessions)
+
     async def ping(self) -> None:
         await self._inner.ping()
 
