@@ -109,9 +109,12 @@ def test_what_cannot_be_listed_is_not_watched(berth: Berth) -> None:
 
 
 def test_a_reader_that_has_seen_enough_ends_it(berth: Berth) -> None:
-    berth("lease", "acquire", "db", "-n", "watch-head", "--ttl", "1s")
-    watch = f"{sys.executable} -m berth lease list --watch -n watch-head -o name"
-    ended = subprocess.run(
-        f"{watch} | head -n1", shell=True, capture_output=True, text=True, timeout=25, check=False
-    )
-    assert (ended.stdout, ended.stderr) == ("db\n", "")
+    berth("lease", "acquire", "db", "-n", "watch-head")
+    line = [sys.executable, "-m", "berth", *WATCH, "-n", "watch-head", "-o", "name"]
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        assert command.stderr is not None
+        assert command.stdout.readline() == "db\n"
+        command.stdout.close()
+        berth("lease", "release", "db", "-n", "watch-head")
+        assert (command.wait(25), command.stderr.read()) == (1, "")
