@@ -64,7 +64,7 @@ def test_all_namespaces_by_name_and_as_yaml(berth: Berth, tmp_path: Path) -> Non
     ):
         documents.until(lambda command: "revision: " in command.out)
         berth("lease", "acquire", "db", "-n", "watch-yaml")
-        names.until(lambda command: command.out.endswith("watch-yaml/db\n"))
+        names.until(lambda command: "watch-yaml/db" in command.out.splitlines())
         documents.until(lambda command: len([*yaml.safe_load_all(command.out)]) == 2)
         listed, event = yaml.safe_load_all(documents.out)
     assert (listed["items"], event["type"]) == ([], "acquired")
