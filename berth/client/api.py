@@ -16,6 +16,7 @@ from typing import Self
 from urllib.parse import urlencode
 
 import msgspec
+import trio
 
 from berth.client import believe
 from berth.client.answers import Reader, ResultT
@@ -89,6 +90,7 @@ class BerthClient:
             self._urls, self._channel, key, timeout_seconds=timeout_seconds, rng=rng or Random()
         )
 
+        self._timeout_seconds = timeout_seconds
         self._releases = Releases()
 
     def __repr__(self) -> str:
@@ -137,16 +139,19 @@ class BerthClient:
         )
         read = partial(believe.grant, holder=holder)
         wait = whole(wait_seconds, "wait_seconds") or 0
+        give_up = trio.current_time() + self._timeout_seconds + wait
         reply = await self._call(
             routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name
         )
         if reply.acquired and self._releases.in_doubt((namespace, name, holder), reply.fencing_token):
             # A release may be on its way that would end what was kept; after it, a new tenure has its own
             # token.
-            await self.release(namespace, name, holder=holder, fencing_token=reply.fencing_token)
-            return await self._call(
-                routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name
-            )
+            with trio.move_on_at(give_up):
+                await self.release(namespace, name, holder=holder, fencing_token=reply.fencing_token)
+                return await self._call(
+                    routes.ACQUIRE, read, body, wait_seconds=wait, namespace=namespace, name=name
+                )
+            raise OutcomeUnknown(f"{namespace}/{name}: an earlier release may yet end what was granted")
         return reply
 
     async def renew(

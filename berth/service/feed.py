@@ -1,6 +1,6 @@
 """Feed: every change of ownership in order, for whoever watches.
 
-Owns the revisions and the latest changes, as the lines in which they are told. Promises that a reader who
+Owns the revisions and the latest changes, and the lines in which they are told. Promises that a reader who
 comes with a revision misses nothing after it, or is told that it is too old; that a reader costs only his
 place in the one sequence that all share; and that one who reads too slowly is cut off without anybody
 waiting for him. A revision sorts as text and means something to the server that gave it only.
@@ -8,7 +8,6 @@ waiting for him. A revision sorts as text and means something to the server that
 
 from collections import deque
 from collections.abc import Callable
-from typing import NamedTuple
 
 import trio
 
@@ -18,11 +17,15 @@ KEPT_MAX = 10_000
 TAKEN_MAX = 500
 
 
-class Line(NamedTuple):
-    """One change as it is told. `namespace` is its lease's."""
+class _Line:
+    """One change, and the text in which it is told once somebody reads it."""
 
-    namespace: str
-    text: bytes
+    __slots__ = ("change", "revision", "text")
+
+    def __init__(self, change: Ownership, revision: str) -> None:
+        self.change = change
+        self.revision = revision
+        self.text: bytes | None = None
 
 
 class Cursor:
@@ -39,7 +42,7 @@ class Feed:
     def __init__(self, *, incarnation: int, encode: Callable[[Ownership, str], bytes]) -> None:
         self._incarnation = f"{incarnation:016x}"
         self._encode = encode
-        self._lines: deque[Line] = deque(maxlen=KEPT_MAX)
+        self._lines: deque[_Line] = deque(maxlen=KEPT_MAX)
         self._count = 0
         self._more = trio.Event()
         self._ended = False
@@ -51,8 +54,7 @@ class Feed:
 
     def tell(self, change: Ownership) -> None:
         self._count += 1
-        line = self._encode(change, self._revision(self._count))
-        self._lines.append(Line(change.after.key.namespace, line))
+        self._lines.append(_Line(change, self._revision(self._count)))
         self._more.set()
         if not self._ended:
             self._more = trio.Event()
@@ -84,7 +86,13 @@ class Feed:
         first = len(self._lines) - behind
         lines = [self._lines[first + index] for index in range(min(behind, TAKEN_MAX))]
         cursor.at += len(lines)
-        return [line.text for line in lines if cursor.namespace in (None, line.namespace)]
+        wanted = cursor.namespace
+        return [self._text(line) for line in lines if wanted in (None, line.change.after.key.namespace)]
+
+    def _text(self, line: _Line) -> bytes:
+        if line.text is None:
+            line.text = self._encode(line.change, line.revision)
+        return line.text
 
     def revision_of(self, cursor: Cursor) -> str:
         """Where a reader would go on."""

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 import trio
 
-from berth.client import BerthClient, Invalid, OutcomeUnknown
+from berth.client import AcquireRequest, BerthClient, Invalid, OutcomeUnknown, ReleaseRequest
 from berth.runtime.http import MAX_CONNECTIONS
 from berth.version import VERSION
 from berth.wire.routes import OPERATIONS, Operation
 from tests.client.conftest import Connect
-from tests.client.scripted import Scripted, Stall, answer, grant, granted, problem
+from tests.client.scripted import Scripted, Stall, answer, grant, granted, hang_up, problem
 
 LEASE = {
     "namespace": "default",
@@ -282,3 +282,34 @@ async def test_a_session_of_somebody_else_is_not_believed(
     server.will(*[answer(200, {**SESSION, "id": "s2"})] * 4)
     with pytest.raises(OutcomeUnknown, match="another session"):
         await client.renew_session("s1")
+
+
+async def test_what_is_kept_while_a_release_may_yet_arrive_is_given_up_first(
+    server: Scripted, connect: Connect
+) -> None:
+    client = await connect(server, timeout_seconds=0.3)
+    server.will(*[hang_up] * 4)
+    with pytest.raises(OutcomeUnknown):
+        await client.release("team", "db", holder="team/me", fencing_token=7)
+    asked = len(server.requests)
+    server.will(granted(token=7), answer(204), granted(token=8))
+    reply = await client.acquire("team", "db", holder="team/me", ttl_seconds=30)
+    assert reply.fencing_token == 8
+    calls = [request.target.rpartition("/")[2] for request in server.requests[asked:]]
+    assert calls == ["acquire", "release", "acquire"]
+    server.will(granted(token=8))
+    assert (await client.acquire("team", "db", holder="team/me", ttl_seconds=30)).fencing_token == 8
+
+
+async def test_many_that_are_kept_while_a_release_may_yet_arrive_are_told_apart(
+    server: Scripted, connect: Connect
+) -> None:
+    client = await connect(server, timeout_seconds=0.3)
+    server.will(*[hang_up] * 4)
+    (fault,) = await client.release_many([ReleaseRequest("team", "db", holder="team/me", fencing_token=7)])
+    assert isinstance(fault, OutcomeUnknown)
+    result = grant(token=7) | {"status": 200}
+    server.will(answer(200, {"results": [result]}))
+    asked = AcquireRequest("team", "db", holder="team/me", ttl_seconds=30)
+    (reply,) = await client.acquire_many([asked])
+    assert isinstance(reply, OutcomeUnknown)
