@@ -45,7 +45,8 @@ class Store(Protocol):
         """Compare-and-swap each record on its own, all in one round trip.
 
         A record of version n wins where the stored version is n-1 (0: nothing is stored). Answers the keys
-        and session ids that won; those are durable now. The others left no trace.
+        and session ids that won; those are durable now. The others left no trace. What is given is given
+        away: a store may complete it in place.
         """
         ...
 

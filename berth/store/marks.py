@@ -5,13 +5,13 @@ whose own process says what time it is. Promises that time never goes back, and 
 changes no idle time. Does not keep anything: a store that lives on says where its timeline resumes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from msgspec.structs import replace
+from msgspec.structs import force_setattr, replace
 
 from berth.core.names import Key
-from berth.core.records import Observed, Quarantine, Record, Session, SessionSeen, Tenure
+from berth.core.records import Observed, Quarantine, Record, Session, SessionSeen
 from berth.runtime.clock import Clock
 from berth.store.api import Reading
 
@@ -47,25 +47,15 @@ class StoreTime:
 
 
 def marked(record: Record, now_us: int) -> Record:
-    """The record as it is stored: what it renews is marked with `now_us`, other marks stay."""
-    tenures = tuple(
-        [
-            Tenure(each.holder, each.token, each.acquired_at_us, each.ttl_us, each.session, now_us)
-            if each.mark is None
-            else each
-            for each in record.tenures
-        ]
-    )
-    return Record(
-        record.key,
-        record.version,
-        record.token,
-        tenures,
-        record.semantics,
-        record.max_holders,
-        record.lock_delay_us,
-        record.ended,
-    )
+    """The record as it is stored: what it renews is marked with `now_us`, other marks stay.
+
+    It is completed in place: it was made for this write, and a copy of every renewal costs more than all
+    else.
+    """
+    for tenure in record.tenures:
+        if tenure.mark is None:
+            force_setattr(tenure, "mark", now_us)
+    return record
 
 
 def marked_session(session: Session, now_us: int) -> Session:
@@ -73,37 +63,33 @@ def marked_session(session: Session, now_us: int) -> Session:
     return session if session.mark is not None else replace(session, mark=now_us)
 
 
-def session_ids(keys: Iterable[Key], records: Mapping[Key, Record]) -> set[str]:
-    """The sessions that the tenures of these leases refer to."""
-    found: set[str] = set()
-    for key in keys:
-        record = records.get(key)
-        if record is not None:
-            for tenure in record.tenures:
-                if tenure.session is not None:
-                    found.add(tenure.session)
-    return found
-
-
 def reading(
     instant: Instant,
     keys: Iterable[Key],
     records: Mapping[Key, Record],
-    sessions: Iterable[Session],
+    sessions: Iterable[str],
+    find: Callable[[Collection[str]], Iterable[Session]],
     quarantine: Quarantine | None = None,
 ) -> Reading:
-    """What was read at `instant`: all of `keys`, stored or not, and every session that was found."""
+    """What was read at `instant`: all of `keys`, stored or not, with `sessions` and those that tenures refer to.
+
+    `find` looks sessions up, as far as they exist.
+    """
     now_us, at_us = instant
-    seen = {session.id: SessionSeen(session, _idle_us(session.mark, now_us)) for session in sessions}
+    seen: dict[str, SessionSeen] = {}
+    wanted = dict.fromkeys(sessions)
     leases: dict[Key, Observed] = {}
     for key in keys:
         record = records.get(key)
-        tenures = record.tenures if record is not None else ()
-        if len(tenures) == 1:
-            idle_us = (_idle_us(tenures[0].mark, now_us),)
-        else:
-            idle_us = tuple([_idle_us(tenure.mark, now_us) for tenure in tenures])
-        leases[key] = Observed(key, at_us, record, idle_us, seen, quarantine)
+        idles_us: list[int] = []
+        for tenure in record.tenures if record is not None else ():
+            idles_us.append(_idle_us(tenure.mark, now_us))
+            if tenure.session is not None:
+                wanted[tenure.session] = None
+        leases[key] = Observed(key, at_us, record, tuple(idles_us), seen, quarantine)
+    if wanted:
+        for session in find(wanted):
+            seen[session.id] = SessionSeen(session, _idle_us(session.mark, now_us))
     return Reading(at_us, leases, seen)
 
 

@@ -13,7 +13,7 @@ from berth.core.names import Key
 from berth.core.records import Observed, Quarantine, Record, Session
 from berth.runtime.clock import MICROSECONDS, Clock
 from berth.store.api import Reading, Write
-from berth.store.marks import Instant, StoreTime, marked, marked_session, reading, session_ids
+from berth.store.marks import Instant, StoreTime, marked, marked_session, reading
 from berth.store.sortedkeys import SortedKeys
 
 _SCAN_CHUNK = 500
@@ -78,9 +78,10 @@ class MemoryStore:
 
     def _read(self, keys: Collection[Key], sessions: Iterable[str]) -> Reading:
         instant = self._time.read()
-        wanted = dict.fromkeys([*sessions, *session_ids(keys, self._records)])
-        found = [self._sessions[each] for each in wanted if each in self._sessions]
-        return reading(instant, keys, self._records, found, self._quarantine(instant))
+        return reading(instant, keys, self._records, sessions, self._found, self._quarantine(instant))
+
+    def _found(self, sessions: Iterable[str]) -> list[Session]:
+        return [self._sessions[each] for each in sessions if each in self._sessions]
 
     def _put_session(self, session: Session, now_us: int) -> bool:
         stored = self._sessions.get(session.id)

@@ -15,7 +15,7 @@ import msgspec
 from berth.core.names import Key
 from berth.core.records import Ended, Record, Session, Tenure
 from berth.store.api import Reading, Write
-from berth.store.marks import marked, marked_session, reading, session_ids
+from berth.store.marks import marked, marked_session, reading
 from berth.store.sqlite_time import FileTime
 
 _LEASE = """l.namespace, l.name, l.version, l.token, l.semantics, l.max_holders, l.lock_delay_us, l.tenures,
@@ -68,8 +68,8 @@ def scan(db: sqlite3.Connection, time: FileTime, after: Key | None, limit: int) 
 def sessions(db: sqlite3.Connection, time: FileTime, after: str | None, limit: int) -> Reading:
     """The next `limit` sessions beyond `after`, in order."""
     with _transaction(db, "BEGIN"):
-        found = [_session(row) for row in db.execute(_SCAN_SESSIONS, (after or "", limit))]
-        return reading(time.read(), (), {}, found)
+        found = {row[0]: _session(row) for row in db.execute(_SCAN_SESSIONS, (after or "", limit))}
+        return reading(time.read(), (), {}, found, lambda _: found.values())
 
 
 def write(db: sqlite3.Connection, time: FileTime, writes: Sequence[Write]) -> set[Key | str]:
@@ -141,10 +141,10 @@ def _reading(
     records: list[Record],
     sessions: Collection[str],
 ) -> Reading:
-    by_key = {record.key: record for record in records}
-    wanted = session_ids(by_key, by_key).union(sessions)
-    found = [_session(row) for row in db.execute(_READ_SESSIONS, (_json(list(wanted)),))] if wanted else []
-    return reading(time.read(), keys, by_key, found)
+    def find(wanted: Collection[str]) -> list[Session]:
+        return [_session(row) for row in db.execute(_READ_SESSIONS, (_json(list(wanted)),))]
+
+    return reading(time.read(), keys, {record.key: record for record in records}, sessions, find)
 
 
 def _put_record(cursor: sqlite3.Cursor, record: Record) -> bool:

@@ -17,7 +17,17 @@ from berth.core.names import Key
 from berth.core.records import Ended, Observed, Record, Session, Tenure
 from berth.core.requests import Acquire, Acquired, Release
 from berth.store.api import Store, Write
-from tests.store.samples import KEY, RECORDS, SECOND, SESSIONS, held, many_keys, stored_keys, unmarked
+from tests.store.samples import (
+    KEY,
+    RECORDS,
+    SECOND,
+    SESSIONS,
+    handed_over,
+    held,
+    many_keys,
+    stored_keys,
+    unmarked,
+)
 
 DAY_SECONDS = 86_400
 
@@ -33,7 +43,7 @@ async def read_one(store: Store, key: Key = KEY) -> Observed:
 
 
 async def must_win(store: Store, *writes: Write) -> None:
-    won = await store.write(writes)
+    won = await store.write([handed_over(write) for write in writes])
     assert won == {write.key if isinstance(write, Record) else write.id for write in writes}
 
 

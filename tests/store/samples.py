@@ -27,6 +27,13 @@ def unmarked(write: Write) -> Write:
     return replace(write, tenures=tuple(replace(tenure, mark=None) for tenure in write.tenures))
 
 
+def handed_over(write: Write) -> Write:
+    """A copy of `write`, for a store may complete in place what it is given."""
+    if isinstance(write, Session):
+        return replace(write)
+    return replace(write, tenures=tuple(replace(tenure) for tenure in write.tenures))
+
+
 def many_keys(count: int) -> list[Key]:
     """Keys in an order that is not theirs."""
     return [Key(f"ns-{(n * 7919) % 3}", f"lease-{(n * 7919) % count:06}") for n in range(count)]
