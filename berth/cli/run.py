@@ -19,7 +19,7 @@ from berth.runtime.log import Logs
 from berth.runtime.supervise import run_roles
 
 GC_THRESHOLDS = (50_000, 20, 50)
-"""A batch of 5,000 makes some ten thousand containers that all die with it; by default the collector would look
+"""A batch of 5,000 makes some ten thousand containers that all die with it: by default the collector looks
 through them in vain, many times."""
 
 

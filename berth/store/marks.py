@@ -71,7 +71,7 @@ def reading(
     find: Callable[[Collection[str]], Iterable[Session]],
     quarantine: Quarantine | None = None,
 ) -> Reading:
-    """What was read at `instant`: all of `keys`, stored or not, with `sessions` and those that tenures refer to.
+    """What was read at `instant`: all of `keys`, stored or not, `sessions`, and those that tenures refer to.
 
     `find` looks sessions up, as far as they exist.
     """
