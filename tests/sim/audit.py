@@ -20,6 +20,7 @@ import trio
 from berth.core.names import Key
 from berth.core.records import Record, Session, Tenure
 from berth.runtime.clock import MICROSECONDS, Clock
+from tests.sim.engine import Process, current_process
 from tests.sim.ledger import Ledger
 
 Cause = Literal["release", "force", "expiry", "session expiry", "session clean", "session forced"]
@@ -53,7 +54,8 @@ class Audit:
         self._sessions: dict[str, Session] = {}
         self._marks: dict[tuple[Key, int] | str, int] = {}
         self._writes: dict[Key, deque[_Write]] = {}
-        self._beginnings: dict[tuple[Key, int], float] = {}
+        self._beginnings: dict[tuple[Key, int], tuple[float, Process | None]] = {}
+        self._forced_at: dict[tuple[Key, int], float] = {}
         self._session_writes: dict[str, float] = {}
         self._asked: set[tuple[object, ...]] = set()
         self._last_end: dict[Key, tuple[Cause | None, str]] = {}
@@ -85,12 +87,20 @@ class Audit:
             f"S4: {holder} is told that it holds {key} by token {token}, and nothing was written"
         )
 
+    def told_force(self, key: Key, token: int, may_act_seconds: float) -> None:
+        """Somebody is being told for how long a tenure that was ended by force may still be acted on."""
+        since_seconds = trio.current_time() - self._forced_at[key, token]
+        self._ledger.excuse(key, token, may_act_seconds - since_seconds)
+
     def _asked_to_end(self, key: Key, holder: str, token: int) -> bool:
         return ("release", key, holder, token) in self._asked or ("force", key, token) in self._asked
 
     def is_news(self, key: Key, token: int, since: float) -> bool:
-        """Whether the request that came at `since` is the first that is told of a tenure begun after that."""
-        return self._beginnings.pop((key, token), -1.0) >= since
+        """Whether the request that came at `since` is the first that is told of a tenure begun after that,
+        by its own server.
+        """
+        began, process = self._beginnings.pop((key, token), (-1.0, None))
+        return began >= since and process is current_process()
 
     def alive(self, session: str, since: float) -> None:
         """The same for a session."""
@@ -122,7 +132,7 @@ class Audit:
     def _began(self, record: Record, before: Record | None, tenure: Tenure) -> None:
         key = record.key
         self._ledger.note("granted", key, tenure.holder, tenure.token)
-        self._beginnings[key, tenure.token] = trio.current_time()
+        self._beginnings[key, tenure.token] = (trio.current_time(), current_process())
         highest = before.token if before else 0
         if tenure.token <= highest:
             self._ledger.fail(f"S2: token {tenure.token} of {key} after {highest}")
@@ -141,8 +151,11 @@ class Audit:
     def _cause(self, before: Record, tenure: Tenure, now_us: int) -> Cause | None:
         key = before.key
         if ("force", key, tenure.token) in self._asked:
-            left_us = self._left_us(key, tenure, now_us)
-            self._ledger.excuse(key, tenure.token, max(0, left_us) / MICROSECONDS)
+            # Until it is told how long: a renewal in the same round may have begun the ttl anew.
+            session = self._sessions[tenure.session] if tenure.session is not None else None
+            ttl_us = tenure.ttl_us if session is None else session.ttl_us
+            self._ledger.excuse(key, tenure.token, ttl_us / MICROSECONDS)
+            self._forced_at[key, tenure.token] = trio.current_time()
             return "force"
         if ("release", key, tenure.holder, tenure.token) in self._asked:
             return "release"

@@ -174,6 +174,11 @@ class Process:
         return False
 
 
+def current_process() -> Process | None:
+    """Whose task it is that runs."""
+    return _OWNER.get()
+
+
 def _runner() -> _run.Runner:
     runner = getattr(_run.GLOBAL_RUN_CONTEXT, "runner")  # noqa: B009 - a thread-local that is typed as empty
     assert isinstance(runner, _run.Runner)

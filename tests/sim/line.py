@@ -39,6 +39,8 @@ class Line:
     def __init__(self, ledger: Ledger) -> None:
         self._ledger = ledger
         self._places: list[Place] = []
+        self._gone: list[Place] = []
+        """Requests whose callers have gone: the server may carry them out nevertheless."""
         self._kept: dict[tuple[str, tuple[str | None, str | None]], tuple[float, float]] = {}
 
     @contextmanager
@@ -54,10 +56,14 @@ class Line:
             in_line = [place, *self._of(place)]
             place.in_line_since = min(one.in_line_since for one in in_line)
         self._places.append(place)
+        answered = False
         try:
             yield place
+            answered = True
         finally:
             self._places.remove(place)
+            if not answered:
+                self._gone.append(place)
 
     def ended_empty(self, place: Place) -> None:
         """The wait is over without the lease."""
@@ -74,4 +80,6 @@ class Line:
                 self._ledger.fail(f"line: {place.who} overtook {other.who} at {place.target}")
 
     def _of(self, place: Place) -> list[Place]:
-        return [one for one in self._places if (one.target, one.who) == (place.target, place.who)]
+        return [
+            one for one in (*self._places, *self._gone) if (one.target, one.who) == (place.target, place.who)
+        ]

@@ -42,6 +42,7 @@ from berth.wire.shapes import (
     BatchResult,
     ErrorReply,
     ForceReleaseBody,
+    ForceReleaseReply,
     ReleaseBody,
     RenewBody,
     SessionObject,
@@ -188,11 +189,18 @@ class SimServer:
                     watching=lambda _: None,
                 )
                 self._inside = nursery
-                await trio.sleep_forever()
+                await self._run_on(nursery)
         except* Exception as defects:  # noqa: BLE001 - it would end the process
             self._ledger.fail(f"a defect ends the server: {innermost(defects)!r}")
         finally:
             self._down.set()
+
+    async def _run_on(self, nursery: trio.Nursery) -> None:
+        try:
+            await trio.sleep_forever()
+        finally:
+            if self._inside is nursery and not self.host.process.dead:
+                self._ledger.fail(f"a defect: the service of {self.host.name} has ended by itself")
 
     def _note_what_is_taken_back(self, service: LeaseService) -> None:
         """The server releases by itself what it granted to somebody who has gone."""
@@ -307,6 +315,9 @@ class SimServer:
                     self._line.took(place)
                 if isinstance(answer.wait_position, int):
                     self._line.ended_empty(place)
+            case ForceReleaseReply():
+                forced = answer.released.fencing_token
+                self._audit.told_force(_key(ask), forced, answer.may_act_for_seconds)
             case SessionObject(alive=True) if request.method == "POST":
                 self._audit.alive(answer.id, place.since)
             case BatchReply():

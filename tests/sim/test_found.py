@@ -1,6 +1,6 @@
 """Faults that the simulation has found, each in the smallest scene that showed it."""
 
-from collections.abc import Collection
+from collections.abc import AsyncGenerator, Collection
 from contextlib import suppress
 from functools import partial
 from random import Random
@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from berth.client import Conflict, OutcomeUnknown, hold, hold_session
 from berth.core.names import Key
+from berth.core.records import Observed
 from berth.core.requests import Acquire, Acquired
 from berth.core.sessions import OpenSession
 from berth.runtime.clock import MICROSECONDS
@@ -239,3 +240,36 @@ def test_a_service_nursery_that_is_entered_when_cancelled_already_is_left_again(
                 await trio.sleep_forever()
 
     engine.run("door", main)
+
+
+class BrokenScan(MemoryStore):
+    """Has a defect that shows while requests are under way."""
+
+    async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
+        await trio.sleep(3)
+        return await super().read(keys, sessions)
+
+    async def scan(self, after: Key | None, limit: int) -> AsyncGenerator[Observed]:
+        await trio.sleep(1)
+        raise ZeroDivisionError("a defect")
+        yield
+
+
+@open_fault("who waits in line is shielded, and waits for ever for rounds that have ended")
+def test_a_defect_in_a_task_of_the_service_ends_it_though_somebody_waits_in_line():
+    async def main(_: Gate) -> None:
+        clock, logger = TrioClock(), SimLogger(Ledger())
+        async with open_leases(
+            BrokenScan(clock),
+            clock=clock,
+            rng=Random(0),
+            logger=logger,
+            audit=logger,
+            sweeping=Sweeping(0, 0),
+            limits=Limits(LimitSettings(), now_us=clock.boot_us, refused=lambda _: None),
+            encode=watch_line,
+        ) as leases:
+            await leases.acquire_waiting(CONTENDED, Acquire("h", MICROSECONDS), 30)
+
+    with pytest.RaisesGroup(ZeroDivisionError, allow_unwrapped=True, flatten_subgroups=True):
+        engine.run("defect", main)

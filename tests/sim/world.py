@@ -268,6 +268,8 @@ def simulate(plan: Plan, script: Script = storm_and_calm) -> Verdict:
             finally:
                 verdict = Verdict(plan.seed, ledger, trio.current_time())
                 world.unwind()
+                with trio.CancelScope(shield=True):
+                    await trio.sleep(0.01)  # what has just been started gets in through its doors
                 nursery.cancel_scope.cancel()
         return verdict
 
