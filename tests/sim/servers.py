@@ -200,6 +200,7 @@ class SimServer:
             await trio.sleep_forever()
         finally:
             if self._inside is nursery and not self.host.process.dead:
+                self._inside = None
                 self._ledger.fail(f"a defect: the service of {self.host.name} has ended by itself")
 
     def _note_what_is_taken_back(self, service: LeaseService) -> None:

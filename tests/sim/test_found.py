@@ -255,7 +255,9 @@ class BrokenScan(MemoryStore):
         yield
 
 
-@open_fault("who waits in line is shielded, and waits for ever for rounds that have ended")
+@pytest.mark.xfail(
+    strict=True, reason="open: who waits in line is shielded, and waits for rounds that have ended"
+)
 def test_a_defect_in_a_task_of_the_service_ends_it_though_somebody_waits_in_line():
     async def main(_: Gate) -> None:
         clock, logger = TrioClock(), SimLogger(Ledger())
