@@ -6,15 +6,14 @@ every instant in which it is active.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
-from functools import partial
 from random import Random
 from typing import TypeVar, cast
 
 import trio
 
-from berth.client import BerthClient, BerthError, Conflict, hold, hold_session
+from berth.client import BerthClient, BerthError, hold, hold_session
 from berth.client.held import Deadline
 from berth.client.hold_session import HeldSession
 from berth.core.holding import Reading, elapsed_us, lifetime_us, stop_budget_us
@@ -46,10 +45,20 @@ class Terms:
 class Actor:
     """One process that wants something of the servers, again and again."""
 
-    def __init__(self, host: Host, *, network: Network, ledger: Ledger, rng: Random, urls: list[str]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        *,
+        network: Network,
+        ledger: Ledger,
+        rng: Random,
+        urls: list[str],
+        steady: bool,
+    ) -> None:
         self.host = host
         self.caller = f"{host.name}/{len(host.former)}"
         """The holder that this process calls itself where it has one name for all its tenures."""
+        self.steady = steady
         self.process: Process = host.process
         self.ledger = ledger
         self.rng = rng
@@ -76,6 +85,14 @@ class Actor:
         """One that no other process has, and the same in every run of the seed."""
         self._count += 1
         return f"{self.process.name}.{self.rng.getrandbits(32):08x}.{self._count}"
+
+    def who(self) -> str:
+        """The holder for the next tenure.
+
+        Where tokens start again with the server, one name for all tenures would not be enough: a late
+        request of before could name a tenure of after.
+        """
+        return self.caller if self.steady else f"{self.name}/{self.instance()}"
 
     async def again_and_again(self, once: Callable[[], Awaitable[None]]) -> None:
         """Until it is to leave; what goes wrong with the calls is no reason to give up."""
@@ -180,7 +197,8 @@ async def _lease_under(actor: Actor, session: HeldSession, terms: Terms, ttl_sec
             who, token = f"{actor.name}@{session.id[:8]}", reply.fencing_token
             seconds = rng.uniform(0.2, 2) * terms.work_seconds
             await actor.work(key, who, token, session, seconds, actor.stop_seconds(ttl_seconds))
-            await _until_known(actor, partial(session.release, *key, fencing_token=token), session.check)
+            with suppress(BerthError):
+                await session.release(*key, fencing_token=token)
         await trio.sleep(rng.uniform(0.1, 1.0))
 
 
@@ -190,11 +208,11 @@ async def call_plainly(actor: Actor, terms: Terms, ttls_seconds: tuple[int, ...]
     Holds to what the manual tells who does it by hand: the ttl counts from before the call, an expiry never
     moves back, and an outcome that is unknown changes nothing. There is no time for stopping: it needs none.
     """
-    rng = actor.rng
+    rng, who = actor.rng, actor.who()
     sent, ttl_seconds = actor.now(), rng.choice(ttls_seconds)
     reply = await actor.client.acquire(
         *terms.key,
-        holder=actor.caller,
+        holder=who,
         ttl_seconds=ttl_seconds,
         lock_delay_seconds=terms.lock_delay_seconds,
         wait_seconds=rng.choice((None, None, 1, WAIT_AT_MOST_SECONDS)),
@@ -202,50 +220,30 @@ async def call_plainly(actor: Actor, terms: Terms, ttls_seconds: tuple[int, ...]
     grants = [(sent, ttl_seconds)]
     if not reply.acquired or left_us(grants, actor.now()) <= 0:
         return
-    span = actor.ledger.begin(terms.key, actor.caller, reply.fencing_token, actor.process)
+    span = actor.ledger.begin(terms.key, who, reply.fencing_token, actor.process)
     try:
         with trio.move_on_after(rng.uniform(0.2, 2) * terms.work_seconds):
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_renew_plainly, actor, terms.key, span.token, ttls_seconds, grants)
+                nursery.start_soon(_renew_plainly, actor, terms.key, span, ttls_seconds, grants)
                 while (span_us := left_us(grants, actor.now())) > 0:
                     span.touch()
                     await trio.sleep(min(0.3, span_us / MICROSECONDS))
                 nursery.cancel_scope.cancel()
     finally:
         span.stop()
-    await _until_known(
-        actor, lambda: actor.client.release(*terms.key, holder=actor.caller, fencing_token=span.token)
-    )
-
-
-async def _until_known(
-    actor: Actor, release: Callable[[], Awaitable[None]], check: Callable[[], None] = lambda: None
-) -> None:
-    """Release again until it is known what came of it.
-
-    Who acquires again before that keeps the tenure, and the release may still arrive and end it.
-    """
-    while True:
-        try:
-            await release()
-        except Conflict:
-            return
-        except BerthError:
-            check()
-            await trio.sleep(actor.rng.uniform(0.2, 1.0))
-        else:
-            return
+    with suppress(BerthError):
+        await actor.client.release(*terms.key, holder=who, fencing_token=span.token)
 
 
 async def _renew_plainly(
-    actor: Actor, key: Key, token: int, ttls_seconds: tuple[int, ...], grants: list[tuple[Reading, int]]
+    actor: Actor, key: Key, span: Span, ttls_seconds: tuple[int, ...], grants: list[tuple[Reading, int]]
 ) -> None:
     while True:
         await trio.sleep(actor.rng.uniform(0.2, 0.5) * min(ttls_seconds))
         sent, ttl_seconds = actor.now(), actor.rng.choice(ttls_seconds)
         try:
             reply = await actor.client.renew(
-                *key, holder=actor.caller, fencing_token=token, ttl_seconds=ttl_seconds
+                *key, holder=span.who, fencing_token=span.token, ttl_seconds=ttl_seconds
             )
         except BerthError:
             continue

@@ -46,10 +46,10 @@ class Batch:
 
 async def call_in_batches(actor: Actor, keys: tuple[Key, ...], ttl_seconds: int, work_seconds: float) -> None:
     """Acquire, renew and release all at once; once."""
-    rng, client, batch = actor.rng, actor.client, Batch(ttl_seconds)
+    rng, client, who, batch = actor.rng, actor.client, actor.who(), Batch(ttl_seconds)
     sent = actor.now()
     replies = await client.acquire_many(
-        AcquireRequest(*key, holder=actor.caller, ttl_seconds=ttl_seconds) for key in keys
+        AcquireRequest(*key, holder=who, ttl_seconds=ttl_seconds) for key in keys
     )
     tokens: dict[Key, int] = {}
     for key, reply in zip(keys, replies, strict=True):
@@ -57,7 +57,7 @@ async def call_in_batches(actor: Actor, keys: tuple[Key, ...], ttl_seconds: int,
             continue
         tokens[key] = reply.fencing_token
         if left_us([(sent, ttl_seconds)], actor.now()) > 0:
-            span = actor.ledger.begin(key, actor.caller, reply.fencing_token, actor.process)
+            span = actor.ledger.begin(key, who, reply.fencing_token, actor.process)
             batch.began(key, span, sent)
     try:
         with trio.move_on_after(rng.uniform(0.2, 2) * work_seconds):
@@ -71,7 +71,7 @@ async def call_in_batches(actor: Actor, keys: tuple[Key, ...], ttl_seconds: int,
             span.stop()
     while tokens:
         released = await client.release_many(
-            ReleaseRequest(*key, holder=actor.caller, fencing_token=token) for key, token in tokens.items()
+            ReleaseRequest(*key, holder=who, fencing_token=token) for key, token in tokens.items()
         )
         known = [key for key, answer in zip(tokens, released, strict=True) if _is_known(answer)]
         for key in known:
@@ -87,12 +87,12 @@ async def _renew_all(actor: Actor, batch: Batch) -> None:
     while True:
         await trio.sleep(batch.ttl_seconds / 3)
         sent = actor.now()
-        held = {key: span.token for key, span in batch.spans.items()}
+        held = dict(batch.spans)
         replies = await actor.client.renew_many(
-            RenewRequest(*key, holder=actor.caller, fencing_token=token, ttl_seconds=batch.ttl_seconds)
-            for key, token in held.items()
+            RenewRequest(*key, holder=span.who, fencing_token=span.token, ttl_seconds=batch.ttl_seconds)
+            for key, span in held.items()
         )
-        for (key, _), reply in zip(held.items(), replies, strict=True):
+        for key, reply in zip(held, replies, strict=True):
             if isinstance(reply, Exception) or key not in batch.spans:
                 continue
             if not reply.acquired:

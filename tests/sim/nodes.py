@@ -26,6 +26,7 @@ class Node:
         ledger: Ledger,
         rng: Random,
         urls: list[str],
+        steady: bool,
         nursery: trio.Nursery,
     ) -> None:
         self.host = host
@@ -34,6 +35,7 @@ class Node:
         self._ledger = ledger
         self._rng = rng
         self._urls = urls
+        self._steady = steady
         self._nursery = nursery
         self._actor: Actor | None = None
         self._leaving = False
@@ -44,7 +46,14 @@ class Node:
     def start(self) -> None:
         self._ledger.note(self.host.name, "starts")
         urls = self._rng.sample(self._urls, len(self._urls))
-        self._actor = Actor(self.host, network=self._network, ledger=self._ledger, rng=self._rng, urls=urls)
+        self._actor = Actor(
+            self.host,
+            network=self._network,
+            ledger=self._ledger,
+            rng=self._rng,
+            urls=urls,
+            steady=self._steady,
+        )
         self._running = len(self._roles)
         for role in self._roles:
             self.host.process.spawn(self._nursery, self._play, self._actor, role)

@@ -88,7 +88,7 @@ async def one_by_one(world: World) -> None:
         await trio.sleep(0.5)
 
 
-async def _turns(world: World, count: int) -> None:
+async def turns(world: World, count: int) -> None:
     """Wait until so many tenures have begun."""
     while world.ledger.tenures.total() < count:  # noqa: ASYNC110 - the ledger has no events of its own
         await trio.sleep(0.05)
@@ -128,7 +128,7 @@ async def hold_for_a_while(world: World) -> None:
     await one_by_one(world)
     await trio.sleep(6)
     world.nodes[0].leave()
-    await _turns(world, 2)
+    await turns(world, 2)
 
 
 async def turn_by_turn(world: World) -> None:
@@ -153,11 +153,11 @@ async def restarted_server(world: World) -> None:
     holding = partial(hold_steadily, ttl_seconds=4)
     near(world, holding, holding)
     world.nodes[0].start()
-    await _turns(world, 1)
+    await turns(world, 1)
     world.servers[0].crash()
     world.servers[0].start()
     world.nodes[1].start()
-    await _turns(world, 2)
+    await turns(world, 2)
 
 
 async def late_release(world: World) -> None:
@@ -175,7 +175,7 @@ async def _late(world: World, call: str) -> None:
     caller = partial(call_plainly, terms=terms, ttls_seconds=(6,))
     near(world, caller, caller)
     world.nodes[0].start()
-    await _turns(world, 2)
+    await turns(world, 2)
     world.nodes[1].start()
     for _ in range(20):
         world.network.replay(f'{call} {{"holder":"a/0","fencingToken":1')
@@ -190,7 +190,7 @@ async def stepped_wall_clock(world: World) -> None:
     world.store_host.clock.step_wall(3600)
     await trio.sleep(4)
     world.nodes[0].leave()
-    await _turns(world, 2)
+    await turns(world, 2)
 
 
 async def cut_off_session(world: World) -> None:
@@ -209,7 +209,7 @@ async def shorter_renewal(world: World) -> None:
     near(world, _renew_for_less, waiting, waiting, waiting)
     await one_by_one(world)
     _cut_off(world, "a")
-    await _turns(world, 2)
+    await turns(world, 2)
 
 
 async def suspended_machine(world: World) -> None:
@@ -241,10 +241,10 @@ async def forgetful_server(world: World) -> None:
     holding = partial(hold_steadily, ttl_seconds=3, work_seconds=1)
     near(world, holding, holding)
     await one_by_one(world)
-    await _turns(world, 2)
+    await turns(world, 2)
     world.servers[0].crash()
     world.servers[0].start()
-    await _turns(world, 3)
+    await turns(world, 3)
 
 
 Scene = Callable[[World], Awaitable[None]]

@@ -9,6 +9,7 @@ from contextlib import aclosing
 from random import Random
 
 import trio
+from msgspec.structs import replace
 
 from berth.core.names import Key
 from berth.core.records import Observed, Record
@@ -78,8 +79,9 @@ class AuditedStore:
         await self._write(writes)
 
     async def _write(self, writes: Sequence[Write]) -> set[Key | str]:
+        asked = [_copy(write) for write in writes]  # a store may complete in place what it is given
         won = await self._inner.write(writes)
-        for write in writes:
+        for write in asked:
             if (write.key if isinstance(write, Record) else write.id) in won:
                 self.audit.wrote(write)
         return won
@@ -110,3 +112,9 @@ class AuditedStore:
         if self._rng.random() < self._trouble.fault_rate:
             self._ledger.faults["store read failed"] += 1
             raise StoreFault("simulated", outcome_known=True)
+
+
+def _copy(write: Write) -> Write:
+    if isinstance(write, Record):
+        return replace(write, tenures=tuple(replace(tenure) for tenure in write.tenures))
+    return replace(write)

@@ -98,6 +98,7 @@ class World:
             ledger=self.ledger,
             rng=self.rng(f"node {name}"),
             urls=[f"https://{server.host.name}" for server in self.servers],
+            steady=self.plan.store == "durable",
             nursery=self.nursery,
         )
         self.nodes.append(node)
