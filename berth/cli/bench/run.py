@@ -4,6 +4,7 @@ Promises that whatever ends it, what it holds is given back, or told to be left 
 """
 
 import signal
+from collections.abc import Sequence
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -20,7 +21,7 @@ from berth.cli.bench.tally import Tally
 from berth.cli.connect import call
 from berth.cli.exit_codes import ExitCode, Failure
 from berth.cli.output import printable, talk
-from berth.client import BerthClient
+from berth.client import BerthClient, BerthError
 from berth.client.keys import api_key
 from berth.client.urls import base_urls
 from berth.config.duration import format_duration
@@ -29,6 +30,7 @@ from berth.runtime.http import trusting
 from berth.wire.problems import PROBLEMS
 
 PROGRESS_SECONDS = 5.0
+STRAYS_SECONDS = 5.0
 
 
 class Found(NamedTuple):
@@ -83,6 +85,8 @@ class _Bench:
             number = await self._until_a_signal(load)
             tally = caller.tally
             left = await load.tidy()
+            if number:
+                await self._give_back_strays(client, [party.holder for party in asking.parties])
         if left:
             talk(f"{left} leases could not be given back; they expire within {format_duration(options.ttl)}")
         if number:
@@ -111,6 +115,21 @@ class _Bench:
             )
         await client.release(options.namespace, name_of(1), holder=probe, fencing_token=reply.fencing_token)
         return Found(version.version, prefix)
+
+    async def _give_back_strays(self, client: BerthClient, holders: Sequence[str]) -> None:
+        """What was asked for when the signal came may have been granted after everything was given back."""
+        with trio.move_on_after(STRAYS_SECONDS, shield=True):
+            try:
+                async for lease in client.list_leases(self._options.namespace):
+                    if lease.holder in holders:
+                        await client.release(
+                            lease.namespace,
+                            lease.name,
+                            holder=lease.holder,
+                            fencing_token=lease.fencing_token,
+                        )
+            except BerthError as fault:
+                talk(f"what was still being asked for may be left to expire: {fault}")
 
     async def _until_a_signal(self, load: Load) -> int:
         """Prepare and measure; the number of the signal that cut it short, or 0."""

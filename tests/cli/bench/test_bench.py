@@ -130,7 +130,7 @@ class TestScenarios:
         measured(server, "steady", *SHORT)
 
     def test_leases_that_others_hold(self, server: Apiserver):
-        line = command(server, "steady", *SHORT, "--duration=1h")
+        line = command(server, "steady", *SHORT, "--ttl=1h", "--duration=1h")
         with subprocess.Popen(line, env=plain_environment(), stderr=subprocess.PIPE, text=True) as process:
             assert process.stderr is not None
             process.stderr.readline()
