@@ -53,7 +53,7 @@ class GrantOptions(TtlOptions):
     ] = None
     max_holders: Annotated[
         int | None,
-        Opt("How many may hold an at-least-once lease at a time; unless given, any number", metavar="N"),
+        Opt("How many may hold an at-least-once lease at a time; unless given, 1000", metavar="N"),
     ] = None
 
     def problems(self) -> list[str]:

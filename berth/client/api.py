@@ -122,7 +122,7 @@ class BerthClient:
 
         The tenure lives by a ttl of its own or by a session's: exactly one of the two is given.
         `acquired` is false when it cannot be had now; `reason` and `holder` say why. Without `semantics` the
-        lease is at-most-once; `max_holders` goes with at-least-once, and without it there is no limit. After
+        lease is at-most-once; `max_holders` goes with at-least-once, 1,000 without it. After
         an expiry the lease stays closed for `lock_delay_seconds`, 0 without it.
 
         A server waits up to `wait_seconds` for the lease, 60 at most, and then says in `wait_position` who

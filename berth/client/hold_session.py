@@ -91,7 +91,8 @@ class HeldSession(Deadline):
 
     async def release(self, namespace: str, name: str, *, fencing_token: int) -> None:
         """Give one lease up. Whoever does this has stopped what ran under it."""
-        with self._strays.asking(namespace, name):
+        with self._strays.asking(namespace, name) as asking:
+            asking.held = False  # whatever comes of it, for nothing runs under it any more
             await self._sessions.release(namespace, name, holder=self.holder, fencing_token=fencing_token)
 
     async def take_in_strays(self) -> None:

@@ -29,9 +29,9 @@ class Calls(Protocol):
 
 
 class Asking:
-    """One request for a lease. `held` says afterwards whether the holder has it."""
+    """One request for a lease. `held` says afterwards whether the holder has it; None: that is not known."""
 
-    held = False
+    held: bool | None = None
 
 
 class Strays:
@@ -57,7 +57,8 @@ class Strays:
             yield asking
         finally:
             self._under_way.remove(key)
-            (self._held.add if asking.held else self._held.discard)(key)
+            if asking.held is not None:
+                (self._held.add if asking.held else self._held.discard)(key)
             self._until[key] = trio.current_time() + LATE_SECONDS
             if len(self._until) > WATCHED_MAX:
                 self._forget(next(iter(self._until)))

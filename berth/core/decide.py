@@ -13,7 +13,7 @@ from typing import assert_never
 
 from msgspec.structs import replace
 
-from berth.core.records import TOKEN_MAX, Ended, Observed, Record, Tenure, check_record
+from berth.core.records import HOLDERS_MAX, TOKEN_MAX, Ended, Observed, Record, Tenure, check_record
 from berth.core.requests import (
     Acquire,
     Acquired,
@@ -118,7 +118,7 @@ def _take(observed: Observed, request: Acquire, judged: tuple[Life, ...]) -> Dec
     record = observed.record
     in_the_way = [life for life in judged if life.state != "over"]
     capacity = _capacity(record, request)
-    if capacity is not None and len(in_the_way) >= capacity:
+    if len(in_the_way) >= capacity:
         return Decision(None, _closed(observed, judged, in_the_way, capacity))
     if request.keep_only:
         return Decision(None, NotAcquired("waiters", standing(record, judged)))
@@ -140,11 +140,11 @@ def _take(observed: Observed, request: Acquire, judged: tuple[Life, ...]) -> Dec
     return Decision(write, _acquired(write, (*in_the_way, taken), taken, taken=True))
 
 
-def _capacity(record: Record | None, request: Acquire) -> int | None:
-    """How many tenures may stand at once (None: any number). Semantics change only when none does."""
+def _capacity(record: Record | None, request: Acquire) -> int:
+    """How many tenures may stand at once. Semantics change only when none does."""
     shared = request.semantics == "at-least-once"
     if shared and (record is None or record.semantics == request.semantics):
-        return request.max_holders
+        return min(request.max_holders or HOLDERS_MAX, HOLDERS_MAX)
     return 1
 
 

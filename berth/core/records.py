@@ -16,6 +16,11 @@ from berth.core.names import Key
 
 TOKEN_MAX = 2**31 - 1
 
+HOLDERS_MAX = 1_000
+"""So many hold a shared lease at once at most, whatever it asks for: each is read and told with every
+request.
+"""
+
 Semantics = Literal["at-most-once", "at-least-once"]
 SessionEnd = Literal["clean", "expired", "forced"]
 

@@ -112,7 +112,8 @@ def standing(record: Record | None, judged: tuple[Life, ...]) -> Standing:
     if record is None:
         return Standing()
     if judged:
-        return Standing(record.token, view(judged[-1]))
+        live = [life for life in judged if life.state == "live"]
+        return Standing(record.token, view((live or judged)[-1]))
     assert record.ended is not None
     return Standing(record.token, None, record.ended.acquired_at_us, record.ended.ended_at_us)
 

@@ -10,11 +10,15 @@ from collections import deque
 from collections.abc import Callable
 
 import trio
+from msgspec.structs import replace
 
 from berth.core.ownership import Ownership
 
 KEPT_MAX = 10_000
 TAKEN_MAX = 500
+TAKEN_BYTES = 256 * 1024
+KEPT_TEXT_BYTES = 4096
+"""A longer text, of a lease with many holders, is made again for each reader."""
 
 
 class _Line:
@@ -54,7 +58,7 @@ class Feed:
 
     def tell(self, change: Ownership) -> None:
         self._count += 1
-        self._lines.append(_Line(change, self._revision(self._count)))
+        self._lines.append(_Line(_by_itself(change), self._revision(self._count)))
         self._more.set()
         if not self._ended:
             self._more = trio.Event()
@@ -82,17 +86,30 @@ class Feed:
             await self._more.wait()
         if self._lost(cursor.at):
             return None
-        behind = self._count - cursor.at
-        first = len(self._lines) - behind
-        lines = [self._lines[first + index] for index in range(min(behind, TAKEN_MAX))]
-        cursor.at += len(lines)
-        wanted = cursor.namespace
-        return [self._text(line) for line in lines if wanted in (None, line.change.after.key.namespace)]
+        texts: list[bytes] = []
+        taken_bytes = 0
+        first = len(self._lines) - (self._count - cursor.at)
+        for place in range(first, min(len(self._lines), first + TAKEN_MAX)):
+            line = self._lines[place]
+            cursor.at += 1
+            if cursor.namespace in (None, line.change.after.key.namespace):
+                texts.append(self._text(line))
+                taken_bytes += len(texts[-1])
+                if taken_bytes >= TAKEN_BYTES:
+                    break
+        return texts
 
     def _text(self, line: _Line) -> bytes:
-        if line.text is None:
-            line.text = self._encode(line.change, line.revision)
-        return line.text
+        if line.text is not None:
+            return line.text
+        text = self._encode(line.change, line.revision)
+        if len(text) <= KEPT_TEXT_BYTES:
+            line.text = text
+        return text
+
+    def exhausted(self, cursor: Cursor) -> bool:
+        """Whether the feed has ended and the reader has read it all."""
+        return self._ended and cursor.at == self._count
 
     def revision_of(self, cursor: Cursor) -> str:
         """Where a reader would go on."""
@@ -114,3 +131,14 @@ class Feed:
 
     def _lost(self, at: int) -> bool:
         return self._count - at > len(self._lines)
+
+
+def _by_itself(change: Ownership) -> Ownership:
+    """Without the other sessions that were read with the lease."""
+    after = change.after
+    tenures = after.record.tenures if after.record is not None else ()
+    if len(after.sessions) <= len(tenures):
+        return change
+    own = {tenure.session for tenure in tenures}
+    sessions = {each: seen for each, seen in after.sessions.items() if each in own}
+    return replace(change, after=replace(after, sessions=sessions))

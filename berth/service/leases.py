@@ -213,6 +213,9 @@ async def open_leases(
         if isinstance(change, SessionChange):
             sweeper.note_session(change.session)
 
+    def is_writing(target: Key | str) -> bool:
+        return rounds.is_writing(target) or (isinstance(target, Key) and renewing.is_writing(target))
+
     def on_renewals(renewals: list[Renewal]) -> None:
         register.note_renewals(renewals)
 
@@ -237,6 +240,7 @@ async def open_leases(
         on_change=on_change,
         on_opening=waiters.wake,
         on_left_over=sweeper.note_ended,
+        is_writing=is_writing,
     )
     async with open_service_nursery() as nursery:
         nursery.start_soon(rounds.run)

@@ -27,6 +27,7 @@ from berth.store.api import Reading, Store, StoreFault
 
 PAGE = 500
 RETRY_US = 1_000_000
+UNDER_WAY_US = 50_000
 
 TargetT = TypeVar("TargetT", Key, str)
 
@@ -41,6 +42,7 @@ class _Looked(NamedTuple):
 class Register:
     """`run` must be running for anything to be noticed that ends by itself.
 
+    What `is_writing` says to be under way may have been renewed in time, and is looked at again.
     `on_found` is told of each lease as it was before any change; `on_change` of each change and on whose
     behalf it was made; `on_opening` of each lease that somebody may be able to take now; `on_left_over` of
     each whose record still has a tenure that has ended.
@@ -56,6 +58,7 @@ class Register:
         on_change: Callable[[Ownership, Origin], None],
         on_opening: Callable[[Key], None],
         on_left_over: Callable[[Key], None],
+        is_writing: Callable[[Key | str], bool],
     ) -> None:
         self._store = store
         self._clock = clock
@@ -64,6 +67,7 @@ class Register:
         self._on_change = on_change
         self._on_opening = on_opening
         self._on_left_over = on_left_over
+        self._is_writing = is_writing
         self._leases = Timers[Key](clock)
         self._sessions = Timers[str](clock)
         self._under: defaultdict[str, set[Key]] = defaultdict(set)
@@ -175,6 +179,9 @@ class Register:
         if seen is not None and seen.session.ended is None and seen.idle_us <= seen.session.ttl_us:
             self._set(self._sessions, session, seen.session.ttl_us - seen.idle_us + 1)
             return
+        if seen is not None and seen.session.ended is None and self._is_writing(session):
+            self._set(self._sessions, session, UNDER_WAY_US)
+            return
         origin = self._ended_by.get(session, NOBODY)
         keys = sorted(self._under[session])
         for start in range(0, len(keys), PAGE):
@@ -207,6 +214,9 @@ class Register:
         return _Looked(reading, judged)
 
     def _judge(self, observed: Observed, origin: Origin) -> None:
+        if self._is_writing(observed.key):
+            self._set(self._leases, observed.key, UNDER_WAY_US)
+            return
         told = self._told.get(observed.key, ())
         for each in ended_by_now(observed, told):
             self._told.setdefault(observed.key, set()).add(each.token)

@@ -29,25 +29,36 @@ class Renewing:
         self._store = store
         self._rounds = rounds
         self._on_renewals = on_renewals
+        self._under_way: list[Mapping[Key, Renew]] = []
+
+    def is_writing(self, key: Key) -> bool:
+        """Whether a renewal of the lease is under way."""
+        return any(key in asked for asked in self._under_way)
 
     async def renew(self, asked: Mapping[Key, Renew]) -> list[Answer]:
         """What came of each, in order. A fault is an answer too."""
+        self._under_way.append(asked)
+        try:
+            return await self._renewed(asked)
+        finally:
+            self._under_way[:] = [each for each in self._under_way if each is not asked]
+
+    async def _renewed(self, asked: Mapping[Key, Renew]) -> list[Answer]:
         try:
             reading = await self._store.read(asked.keys())
             answers, writes, renewals = await _decided(asked, reading)
             won = await self._store.write(writes)
         except StoreFault as fault:
             return [fault] * len(asked)
-        if len(won) < len(writes):
-            lost = {write.key for write in writes} - won
-            again = await self._rounds.submit([Operation(key, asked[key]) for key in asked if key in lost])
-            others = iter(again)
-            answers = [
-                next(others) if key in lost else answer for key, answer in zip(asked, answers, strict=True)
-            ]
-            renewals = [each for each in renewals if each[0] not in lost]
-        self._on_renewals(renewals)
-        return answers
+        if len(won) == len(writes):
+            self._on_renewals(renewals)
+            return answers
+        # Told before the others are asked again: by then what was won here may be another's.
+        self._on_renewals([each for each in renewals if each[0] in won])
+        lost = {write.key for write in writes} - won
+        again = await self._rounds.submit([Operation(key, asked[key]) for key in asked if key in lost])
+        others = iter(again)
+        return [next(others) if key in lost else answer for key, answer in zip(asked, answers, strict=True)]
 
 
 async def _decided(

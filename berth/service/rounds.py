@@ -13,20 +13,16 @@ leases between rounds, and it does not know what a request is for.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from random import Random
 from typing import cast
 
 import trio
-from msgspec import Struct
-from msgspec.structs import replace
 
 from berth.core.decide import decide_renewal
-from berth.core.in_turn import Turn, decide_in_turn
 from berth.core.names import Key
-from berth.core.records import Observed, Record, Session, SessionSeen
-from berth.core.requests import Acquire, Decision, EndFirst, Outcome, Renew, Renewed, Request
-from berth.core.sessions import EndSession, SessionRequest, decide_session
+from berth.core.records import Record
+from berth.core.requests import EndFirst, Outcome, Renew, Renewed, Request
 from berth.service.asking import (
     NOBODY,
     Answer,
@@ -39,40 +35,25 @@ from berth.service.asking import (
     SessionChange,
     Submission,
 )
-from berth.store.api import Reading, Store, StoreFault, Write
+from berth.service.deciding import (
+    Decided,
+    Round,
+    decided_lease,
+    decided_session,
+    grouped,
+    is_of_session,
+    sessions_to_end,
+    target_of,
+)
+from berth.store.api import Store, StoreFault
 
 ROUND_MAX = 5_000
 GATHERINGS_MAX = 10
 GATHERED_ENOUGH = 256
 PENDING_MAX = 50_000
 ATTEMPTS_MAX = 12
-TURNS_MAX = 256
-"""So many requests for one lease are decided in one round, for they are decided in one go."""
 GIVE_WAY_EVERY = 256
 CONTENDED_PAUSE_SECONDS = 0.05
-
-
-class _Decided(Struct, frozen=True, gc=False):
-    """What a round makes of one target: the write it needs, if any, and the answers that wait for it."""
-
-    group: list[Pending]
-    write: Write | None
-    answers: Sequence[Answer]
-    turns: Sequence[Turn] = ()
-
-
-class _Round(Struct):
-    """All that one round carries.
-
-    `alone` are renewals that nobody else asks beside, on leases of one tenure: nearly all that is ever
-    asked. They are decided as everything is, and told with less ado.
-    """
-
-    groups: dict[Key | str, list[Pending]]
-    sessions: set[str]
-    decided: list[_Decided] = []
-    alone: list[tuple[Pending, Decision]] = []
-    writes: list[Write] = []
 
 
 class Rounds:
@@ -101,6 +82,9 @@ class Rounds:
         self._pending: deque[Pending] = deque()
         self._asked = trio.Event()
         self._company = False
+        self._taken: list[Pending] = []
+        self._under_way: Container[Key | str] = ()
+        self._over = False
 
     async def submit(self, operations: Sequence[Operation]) -> list[Answer]:
         """Carry the operations out, those for one target in order. The answers are in the order asked.
@@ -108,9 +92,9 @@ class Rounds:
         A fault is an answer too: a `StoreFault`, or the exception that a defect raised. A caller who is
         cancelled withdraws what no round has taken up yet.
         """
-        if len(self._pending) + len(operations) > PENDING_MAX:
-            fault = StoreFault("too many requests are waiting for the store", outcome_known=True)
-            return [fault] * len(operations)
+        if self._over or len(self._pending) + len(operations) > PENDING_MAX:
+            text = "the server is stopping" if self._over else "too many requests are waiting for the store"
+            return [StoreFault(text, outcome_known=True)] * len(operations)
         if not operations:
             return []
         submission = Submission(len(operations))
@@ -130,16 +114,28 @@ class Rounds:
         return cast("Outcome", answer)
 
     async def run(self) -> None:
-        """Carry rounds out, one after the other, until cancelled."""
-        async with trio.open_nursery() as nursery:
-            while True:
-                await self._asked.wait()
-                await self._gather()
-                taken = self._close_round()
-                if taken:
-                    await self._round(taken, nursery)
-                    alone = taken[0].submission is taken[-1].submission
-                    self._company = not alone or bool(self._pending)
+        """Carry rounds out, one after the other, until cancelled. At its end nobody is left waiting."""
+        try:
+            async with trio.open_nursery() as nursery:
+                while True:
+                    await self._asked.wait()
+                    await self._gather()
+                    self._taken = self._close_round()
+                    if self._taken:
+                        await self._round(self._taken, nursery)
+                        alone = self._taken[0].submission is self._taken[-1].submission
+                        self._company = not alone or bool(self._pending)
+                        self._taken = []
+        finally:
+            self._over = True
+            for pending in (*self._taken, *self._pending):
+                if pending.submission.answers[pending.index] is None:
+                    pending.settle(StoreFault("the server is stopping", outcome_known=False))
+            self._pending.clear()
+
+    def is_writing(self, target: Key | str) -> bool:
+        """Whether a round is under way that may change this."""
+        return target in self._under_way
 
     async def _gather(self) -> None:
         """Let those come along who are on their way. A caller who is alone waits for nobody."""
@@ -166,17 +162,20 @@ class Rounds:
         return [pending for pending in taken if not pending.submission.abandoned]
 
     async def _round(self, taken: list[Pending], nursery: trio.Nursery) -> None:
-        this = _grouped(taken)
+        this = grouped(taken)
+        self._under_way = this.groups
         try:
             await self._decide(this)
             won = await self._store.write(this.writes) if this.writes else set[Key | str]()
         except Exception as fault:  # noqa: BLE001 - whatever it is, those who wait are told
+            self._under_way = ()
             for pending in taken:
                 pending.settle(fault)
             return
         await self._conclude(this, None if len(won) == len(this.writes) else won, nursery)
+        self._under_way = ()
 
-    async def _decide(self, this: _Round) -> None:
+    async def _decide(self, this: Round) -> None:
         reading = await self._store.read([key for key in this.groups if type(key) is Key], this.sessions)
         leases = reading.leases
         ending: set[str] = set()
@@ -192,16 +191,16 @@ class Rounds:
                     if decision.write is not None:
                         this.writes.append(decision.write)
                     continue
-                each = _decide_lease(observed, group)
-                ending.update(_sessions_to_end(each.answers))
+                each = decided_lease(observed, group)
+                ending.update(sessions_to_end(each.answers))
             else:
-                each = _decide_session(reading, cast("str", target), group)
+                each = decided_session(reading, cast("str", target), group)
             this.decided.append(each)
         for session in sorted(ending - this.groups.keys()):
-            this.decided.append(_decide_session(reading, session, []))
+            this.decided.append(decided_session(reading, session, []))
         this.writes.extend(each.write for each in this.decided if each.write is not None)
 
-    async def _conclude(self, this: _Round, won: set[Key | str] | None, nursery: trio.Nursery) -> None:
+    async def _conclude(self, this: Round, won: set[Key | str] | None, nursery: trio.Nursery) -> None:
         """Tell the answers whose writes have won (None: all have), and ask again for what is still open."""
         renewals: list[Renewal] = []
         for count, (pending, decision) in enumerate(this.alone):
@@ -217,15 +216,16 @@ class Rounds:
             pending.settle(outcome)
         if renewals:
             self._on_renewals(renewals)
-        for count, each in enumerate(this.decided):
+        # What was made of leases is told before what was made of sessions, on which they may hang.
+        for count, each in enumerate(sorted(this.decided, key=is_of_session)):
             if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
-            if each.write is not None and won is not None and _target(each.write) not in won:
+            if each.write is not None and won is not None and target_of(each.write) not in won:
                 self._again(each.group, nursery)
             else:
                 self._tell(each, nursery)
 
-    def _tell(self, decided: _Decided, nursery: trio.Nursery) -> None:
+    def _tell(self, decided: Decided, nursery: trio.Nursery) -> None:
         group, write, answers = decided.group, decided.write, decided.answers
         if isinstance(write, Record):
             origins = [pending.operation.origin for pending in group]
@@ -256,69 +256,12 @@ class Rounds:
 
     async def _queue_later(self, group: list[Pending]) -> None:
         """Writers elsewhere keep winning: step back for a moment, each for another."""
-        await trio.sleep(self._rng.uniform(0, CONTENDED_PAUSE_SECONDS))
-        self._queue_first(group)
+        try:
+            await trio.sleep(self._rng.uniform(0, CONTENDED_PAUSE_SECONDS))
+        finally:
+            self._queue_first(group)
 
     def _queue_first(self, group: list[Pending]) -> None:
         if group:
             self._pending.extendleft(reversed(group))
             self._asked.set()
-
-
-def _grouped(taken: list[Pending]) -> _Round:
-    """The requests by what they are for, and the sessions that they name.
-
-    Those that records refer to come with the reading by themselves.
-    """
-    groups: dict[Key | str, list[Pending]] = {}
-    sessions: set[str] = set()
-    for pending in taken:
-        operation = pending.operation
-        target, request = operation.target, operation.request
-        group = groups.get(target)
-        if group is None:
-            groups[target] = [pending]
-        else:
-            group.append(pending)
-        if type(target) is str:
-            sessions.add(target)
-        elif type(request) is Acquire and request.session is not None:
-            sessions.add(request.session)
-    return _Round(groups, sessions)
-
-
-def _sessions_to_end(answers: Sequence[Answer]) -> tuple[str, ...]:
-    last = answers[-1] if answers else None
-    return last.sessions if isinstance(last, EndFirst) else ()
-
-
-def _decide_lease(observed: Observed, group: list[Pending]) -> _Decided:
-    try:
-        write, turns = decide_in_turn(
-            observed, [cast("Request", pending.operation.request) for pending in group[:TURNS_MAX]]
-        )
-    except Exception as defect:  # noqa: BLE001 - a defect shown by one lease is answered to it alone
-        return _Decided(group, None, [defect] * len(group))
-    return _Decided(group, write, [turn.outcome for turn in turns], turns)
-
-
-def _decide_session(reading: Reading, session: str, group: list[Pending]) -> _Decided:
-    """What the group makes of the session, or, for nobody in particular, its end if it has expired."""
-    seen = base = reading.sessions.get(session)
-    requests = [cast("SessionRequest", pending.operation.request) for pending in group]
-    write: Session | None = None
-    answers: list[Answer] = []
-    for request in requests or [EndSession("expired")]:
-        decision = decide_session(seen, reading.at_us, request)
-        answers.append(decision.outcome)
-        if decision.write is not None:
-            write = decision.write
-            idle_us = seen.idle_us if seen is not None and write.mark is not None else 0
-            seen = SessionSeen(write, idle_us)
-    if write is not None:
-        write = replace(write, version=(base.session.version if base else 0) + 1)
-    return _Decided(group, write, answers)
-
-
-def _target(write: Write) -> Key | str:
-    return write.key if isinstance(write, Record) else write.id

@@ -51,6 +51,8 @@ class Sweeper:
         self._logger = logger
         self._interval_us = round(sweeping.interval_seconds * 1_000_000)
         self._grace_us = round(sweeping.grace_seconds * 1_000_000)
+        # The leases under it are swept before it is forgotten.
+        self._forget_us = max(FORGET_US, 2 * (self._grace_us + self._interval_us))
         self._timers = Timers[Key](clock)
         self._sessions = Timers[str](clock)
 
@@ -65,7 +67,7 @@ class Sweeper:
         """A session was written: look at it again once it has to be ended, or forgotten."""
         if not self._interval_us:
             return
-        in_us = session.ttl_us + self._grace_us if session.ended is None else FORGET_US
+        in_us = session.ttl_us + self._grace_us if session.ended is None else self._forget_us
         self._sessions.set(session.id, self._clock.boot_us() + in_us)
 
     async def run(self) -> None:
@@ -99,7 +101,7 @@ class Sweeper:
             due = await self._sessions.next_due(PAGE)
             try:
                 found = (await self._store.read((), due)).sessions
-                await self._store.forget([each for each in found if _is_of_no_use(found[each])])
+                await self._store.forget([each for each in found if self._is_of_no_use(found[each])])
             except StoreFault as fault:
                 self._logger.warning("sessions could not be swept", error=str(fault))
                 for session in due:
@@ -107,7 +109,7 @@ class Sweeper:
                 continue
             for seen in found.values():
                 # Where it has expired its end is written below, and noted; else it lives on.
-                if not _is_of_no_use(seen):
+                if not self._is_of_no_use(seen):
                     self.note_session(seen.session)
             doubtful = [each for each, seen in found.items() if seen.session.ended is None]
             await self._rounds.submit([Operation(session, EndSession("expired")) for session in doubtful])
@@ -131,7 +133,6 @@ class Sweeper:
         due_us = self._clock.boot_us() + in_us + self._grace_us
         self._timers.set(key, -(-due_us // self._interval_us) * self._interval_us)
 
-
-def _is_of_no_use(seen: SessionSeen) -> bool:
-    """By the store's own time, which is what lock delays go by."""
-    return seen.session.ended is not None and seen.idle_us >= FORGET_US
+    def _is_of_no_use(self, seen: SessionSeen) -> bool:
+        """By the store's own time, which is what lock delays go by."""
+        return seen.session.ended is not None and seen.idle_us >= self._forget_us

@@ -40,9 +40,13 @@ class Timers(Generic[TargetT]):
             if not self._heap or due_us < self._heap[0][0]:
                 self._earlier.set()
             heapq.heappush(self._heap, (due_us, key))
+            self._compact()
 
     def drop(self, key: TargetT) -> None:
         self._due_us.pop(key, None)
+        self._compact()
+
+    def _compact(self) -> None:
         if len(self._heap) > SLACK + 2 * len(self._due_us):
             # What was dropped and set again over and over has left places in the heap that mean nothing.
             self._heap = [(due_us, key) for key, due_us in self._due_us.items()]

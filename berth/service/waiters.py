@@ -77,7 +77,6 @@ class Waiters:
         """What came of it within `wait_seconds`. Cancelled, it gives back what was granted meanwhile."""
         give_up = trio.current_time() + wait_seconds
         place = self._join(key, (request.holder, request.session))
-        looks = True
         try:
             while True:
                 outcome = await self._ask(key, request, place, origin)
@@ -85,10 +84,8 @@ class Waiters:
                     return Waited(outcome)
                 if self._ended:
                     return Waited(None)
-                if looks and outcome.due_in_us is not None:
-                    # Once is enough: from that look on the register knows the lease.
+                if outcome.due_in_us is not None:
                     self._look(key, outcome.due_in_us)
-                    looks = False
                 with trio.move_on_at(give_up) as patience:
                     await place.opening.wait()
                 if patience.cancelled_caught:

@@ -6,15 +6,18 @@ a whole.
 """
 
 from functools import partial
+from typing import TypeVar
 
 import msgspec
 
 from berth.core.requests import Acquired, Lost, NotAcquired, Released, Renewed
-from berth.wire.checks import body_failure
+from berth.wire.checks import UNREADABLE, body_failure
 from berth.wire.problems import Failure
 from berth.wire.replies import acquire_reply, renew_reply
 from berth.wire.routes import BATCH_MAX
 from berth.wire.shapes import BatchBody, BatchOperation, BatchResult
+
+T = TypeVar("T")
 
 Told = Acquired | NotAcquired | Renewed | Lost | Released
 """What an operation of a batch can come to."""
@@ -35,18 +38,21 @@ _decode_operation = msgspec.json.Decoder(BatchOperation).decode
 def operations(raw: bytes) -> list[BatchOperation | Failure]:
     """The operations in a body, each as it is meant or as the failure that it is."""
     try:
-        found: list[BatchOperation | Failure] = [*_decode_batch(raw).operations]
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        found = _one_by_one(raw)
-    if len(found) > BATCH_MAX:
+        return _few_enough([*_decode_batch(raw).operations])
+    except UNREADABLE:
+        return _one_by_one(raw)
+
+
+def _few_enough(operations: list[T]) -> list[T]:
+    if len(operations) > BATCH_MAX:
         raise Failure("invalid_body", f"a batch holds at most {BATCH_MAX} operations")
-    return found
+    return operations
 
 
 def _one_by_one(raw: bytes) -> list[BatchOperation | Failure]:
     try:
-        raws = _decode_raw_batch(raw).operations
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raws = _few_enough(_decode_raw_batch(raw).operations)
+    except UNREADABLE as error:
         raise body_failure(error) from error
     if not all(bytes(each[:1]) == b"{" for each in map(memoryview, raws)):
         raise Failure("invalid_body", "invalid json body: every operation must be a JSON object")
@@ -56,7 +62,7 @@ def _one_by_one(raw: bytes) -> list[BatchOperation | Failure]:
 def _operation(raw: msgspec.Raw) -> BatchOperation | Failure:
     try:
         return _decode_operation(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except UNREADABLE as error:
         return body_failure(error)
 
 

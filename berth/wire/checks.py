@@ -47,13 +47,19 @@ class BodyDecoder:
     def __call__(self, raw: bytes) -> object:
         try:
             body = self._decoder.decode(raw)
-        except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        except UNREADABLE as error:
             raise body_failure(error) from error
         return self._empty if body is None else body
 
 
-def body_failure(error: msgspec.MsgspecError | UnicodeDecodeError) -> Failure:
+UNREADABLE = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What the decoder raises, whatever bytes come."""
+
+
+def body_failure(error: Exception) -> Failure:
     """Why a body cannot be read, for people."""
+    if isinstance(error, RecursionError):
+        return Failure("invalid_body", "invalid json body: too deeply nested")
     if isinstance(error, UnicodeDecodeError):
         return Failure("invalid_body", "invalid json body: invalid UTF-8")
     if "trailing characters" in str(error):

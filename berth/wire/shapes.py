@@ -21,7 +21,7 @@ class _Body(Struct, frozen=True, forbid_unknown_fields=True, rename="camel", gc=
 class AcquireBody(_Body, frozen=True):
     """`holder` and one of `ttlSeconds` and `session` are required.
 
-    `maxHolders` is for at-least-once only; absent: no limit. With `waitSeconds` the reply comes when the
+    `maxHolders` is for at-least-once only; absent: 1,000. With `waitSeconds` the reply comes when the
     lease is granted, or when that time is over.
     """
 

@@ -7,7 +7,7 @@ import pytest
 import trio
 import trio.testing
 
-from berth.client import Conflict, LeaseLost, hold_session
+from berth.client import Conflict, LeaseLost, OutcomeUnknown, hold_session
 from berth.core.names import Key
 from berth.core.requests import Acquire, Acquired, NotAcquired
 from berth.service.leases import LeaseService
@@ -115,3 +115,43 @@ async def test_one_lease_can_be_given_back_before_the_others(autojump_clock: Moc
         await held.release(*KEYS[0], fencing_token=1)
         assert isinstance(await take_over(service, KEYS[0]), Acquired)
         assert isinstance(await take_over(service, KEYS[1]), NotAcquired)
+
+
+async def test_what_is_asked_for_again_without_a_reply_stays_held(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        leases = DirectLeases(service)
+        async with holding(leases) as held:
+            await held.acquire(*KEYS[0])
+            leases.weather = lambda what: Weather(lost_back=what == "acquire")
+            with pytest.raises(OutcomeUnknown):
+                await held.acquire(*KEYS[0])
+            leases.weather = lambda _: Weather()
+            await trio.sleep(5 * TTL)
+            held.check()
+            assert isinstance(await take_over(service, KEYS[0]), NotAcquired)
+
+
+async def test_what_was_taken_without_a_reply_and_is_not_held_is_given_back(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        leases = DirectLeases(service)
+        async with holding(leases) as held:
+            leases.weather = lambda what: Weather(lost_back=what == "acquire")
+            with pytest.raises(OutcomeUnknown):
+                await held.acquire(*KEYS[0])
+            assert isinstance(await take_over(service, KEYS[0]), NotAcquired)
+            leases.weather = lambda _: Weather()
+            await trio.sleep(TTL)
+            assert isinstance(await take_over(service, KEYS[0]), Acquired)
+
+
+async def test_a_release_without_a_reply_is_made_again(autojump_clock: Mocked) -> None:
+    async with serving() as service:
+        leases = DirectLeases(service)
+        async with holding(leases) as held:
+            reply = await held.acquire(*KEYS[0])
+            leases.weather = lambda what: Weather(lost_there=what == "release")
+            with pytest.raises(OutcomeUnknown):
+                await held.release(*KEYS[0], fencing_token=reply.fencing_token)
+            leases.weather = lambda _: Weather()
+            await trio.sleep(TTL)
+            assert isinstance(await take_over(service, KEYS[0]), Acquired)

@@ -116,7 +116,7 @@ class Model:
         if len(blocking) + len(self.tokens("doubtful")) >= places:
             self.write_off_doubtful()
         if request.keep_only:
-            return ("waiters", max(self.held, default=None), None)
+            return ("waiters", max(live or self.held, default=None), None)
         if self.token == TOKEN_MAX:
             return ("token_exhausted",)
         self.drop(self.tokens("over"))
@@ -144,7 +144,7 @@ class Model:
         return float("inf") if request.max_holders is None else request.max_holders
 
     def refuse(self, live: list[int], blocking: list[int], places: float) -> Told:
-        newest = max(self.held)
+        newest = max(live or self.held)
         if len(live) >= places:
             return ("held", newest, None)
         opens = sorted(self.ends(self.held[token]) for token in blocking if token not in live)

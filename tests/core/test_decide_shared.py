@@ -41,7 +41,7 @@ ROWS = [
         ("acquired", 3, 5, "unclean", (1, 3)),
         "a1 c3",
     ),
-    row("after its lock delay", shared(A, B_EXPIRED, lock_delay_us=3), ask("c", 2), ("lock_delay", 2, 2)),
+    row("after its lock delay", shared(A, B_EXPIRED, lock_delay_us=3), ask("c", 2), ("lock_delay", 1, 2)),
     row(
         "another place is open at once",
         shared(A, B_EXPIRED, lock_delay_us=3),

@@ -2,6 +2,7 @@
 waits.
 """
 
+from functools import partial
 from typing import Any
 
 import trio
@@ -217,3 +218,46 @@ async def test_a_lease_written_before_it_was_listed_is_known_as_it_was(
             [("lease.released", str(key(2)), 1), ("lease.acquired", str(key(2)), 2)]
             + [("lease.expired", str(key(n)), token) for n, token in ((0, 1), (1, 1), (2, 2))]
         )
+
+
+async def test_what_is_being_renewed_in_time_is_not_told_as_expired(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    heard, audit = hearing()
+    store = RecordingStore(MemoryStore(TrioClock()))
+    async with opened(store, audit=audit) as leases, trio.open_nursery() as nursery:
+        await session(leases)
+        await take(leases, key(1))
+        await take(leases, key(2), ttl_us=0, session="s")
+        await trio.sleep(59)
+        store.gate = trio.Event()
+        nursery.start_soon(leases.renew, key(1), Renew("a", 1, MINUTE))
+        nursery.start_soon(leases.renew_session, "s")
+        await trio.sleep(10)
+        assert len(heard.lines) == 2, "the writes are on their way"
+        store.gate.set()
+        store.gate = None
+        await trio.sleep(40)
+        await leases.renew_session("s")
+        assert len(heard.lines) == 2
+        await trio.sleep(70)
+        assert sorted(heard.told()[2:]) == [("lease.expired", str(key(n)), 1) for n in (1, 2)]
+
+
+async def test_a_lease_taken_in_the_round_that_ends_its_session_is_told_as_over(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    heard, audit = hearing()
+    store = RecordingStore(MemoryStore(TrioClock()))
+    async with opened(store, audit=audit) as leases, trio.open_nursery() as nursery:
+        await session(leases)
+        store.gate = trio.Event()
+        nursery.start_soon(take, leases, key(9))
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(leases.end_session, "s", "clean")
+        nursery.start_soon(partial(take, leases, key(1), ttl_us=0, session="s"))
+        await trio.testing.wait_all_tasks_blocked()
+        store.gate.set()
+        store.gate = None
+        await trio.sleep(1)
+        assert heard.told()[1:] == [("lease.acquired", str(key(1)), 1), ("lease.released", str(key(1)), 1)]

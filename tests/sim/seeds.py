@@ -11,8 +11,10 @@ PARTS = 4
 DEFAULT = 200
 
 SITUATIONS = (
+    "a change that was watched",
     "a clean hand-over",
     "a clean hand-over by the end of a session",
+    "a grant to a waiter",
     "a late duplicate, rejected",
     "a lost reply, then a retry",
     "a quarantine",

@@ -50,6 +50,7 @@ from berth.wire.shapes import (
 from tests.sim.hosts import Host
 from tests.sim.ledger import Ledger, innermost
 from tests.sim.line import Line, Place
+from tests.sim.logs import SimLogger
 from tests.sim.network import Flight, Request
 from tests.sim.stores import AuditedStore
 from tests.sim.streams import Stream
@@ -73,21 +74,6 @@ def _body(operation: routes.Operation, request: Request) -> Any:
 def _decoder(operation: routes.Operation) -> BodyDecoder:
     assert operation.body is not None
     return BodyDecoder(operation.body)
-
-
-class SimLogger:
-    """A log that nobody reads, in which nothing may be an error."""
-
-    def __init__(self, ledger: Ledger) -> None:
-        self._ledger = ledger
-
-    def debug(self, msg: str, /, **fields: Any) -> None:
-        pass
-
-    info = warning = debug
-
-    def error(self, msg: str, /, **fields: Any) -> None:
-        self._ledger.fail(f"logged as an error: {msg} {fields}")
 
 
 class SimServer:

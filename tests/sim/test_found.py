@@ -26,9 +26,9 @@ from tests.sim import engine
 from tests.sim.actors import Actor, left_us
 from tests.sim.engine import Gate
 from tests.sim.ledger import Ledger
+from tests.sim.logs import SimLogger
 from tests.sim.plan import CONTENDED, MANY
 from tests.sim.scenes import Scene, hold_steadily, hold_under_session, near, near_plan, one_by_one, turns
-from tests.sim.servers import SimLogger
 from tests.sim.world import World, simulate
 from tests.support.clocks import TrioClock
 
@@ -290,9 +290,6 @@ class BrokenScan(MemoryStore):
         yield
 
 
-@pytest.mark.xfail(
-    strict=True, reason="open: who waits in line is shielded, and waits for rounds that have ended"
-)
 def test_a_defect_in_a_task_of_the_service_ends_it_though_somebody_waits_in_line():
     async def main(_: Gate) -> None:
         clock, logger = TrioClock(), SimLogger(Ledger())

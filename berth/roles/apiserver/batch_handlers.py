@@ -11,7 +11,7 @@ import trio
 from msgspec.structs import replace
 
 from berth.core.names import Key
-from berth.core.requests import Acquire, NotAcquired, Outcome, Refused, Release, Renew, Renewed
+from berth.core.requests import Acquire, Acquired, NotAcquired, Outcome, Refused, Release, Renew, Renewed
 from berth.roles.apiserver.ask import Ask, limited, note_bounds
 from berth.roles.apiserver.auth import authorize
 from berth.roles.apiserver.observe import label_of
@@ -26,6 +26,8 @@ from berth.wire.replies import renew_reply
 from berth.wire.shapes import BatchAcquire, BatchOperation, BatchRenew, BatchReply, BatchResult
 
 GIVE_WAY_EVERY = 256
+HOLDERS_TOLD_MAX = 10_000
+"""So many holders of shared leases are told in one reply; after that a grant is told without the others."""
 
 
 _Checked = tuple[Key, Acquire | Renew | Release | Failure]
@@ -101,12 +103,16 @@ class BatchHandlers:
     ) -> BatchReply:
         """Results in the order asked."""
         results: list[BatchResult] = []
-        renewed = 0
+        renewed = holders_told = 0
         for at, answer in enumerate(answers):
             if type(answer) is Renewed:
                 renewed += 1
                 results.append(renew_reply(answer, batch.ANSWERED))
             else:
+                if isinstance(answer, Acquired):
+                    holders_told += len(answer.holders)
+                    if holders_told > HOLDERS_TOLD_MAX:
+                        answer = replace(answer, holders=())
                 results.append(self._result(ask, answer, full=at in full))
             if at % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()

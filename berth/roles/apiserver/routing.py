@@ -138,6 +138,8 @@ def _view(operation: Operation, handler: Handler, authenticator: Authenticator, 
         if reply is None:
             return _no_content(operation.status)
         if isinstance(reply, Lines):
+            if request.method == "HEAD":
+                return Response(b"", content_type=_NDJSON)
             return Response(reply.lines, content_type=_NDJSON)
         return Response(_encode(reply) + b"\n", operation.status, content_type=_JSON)
 

@@ -76,12 +76,12 @@ class _Watch:
             return self._bookmark()
         lines: list[bytes] = []
         with trio.move_on_after(BOOKMARK_SECONDS):
-            while not lines and not self._feed.ended:
+            while not lines and not self._feed.exhausted(self._cursor):
                 more = await self._feed.more(self._cursor)
                 if more is None:
                     raise CutOff("the reader is too slow")
                 lines = more
-        self._over = self._feed.ended and not lines
+        self._over = not lines and self._feed.exhausted(self._cursor)
         return b"".join(lines) or self._bookmark()
 
     def _bookmark(self) -> bytes:

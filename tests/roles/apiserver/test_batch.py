@@ -114,6 +114,43 @@ def test_what_is_no_batch_is_refused_as_a_whole(caller: Caller, body: bytes) -> 
     assert (reply.status, reply.code) == (400, "invalid_body")
 
 
+def test_what_holds_far_too_many_is_refused_before_it_is_read(caller: Caller) -> None:
+    body = b'{"operations":[' + b"{}," * 690_000 + b"{}]}"
+    reply = caller.post(BATCH, body)
+    assert (reply.status, reply.code) == (400, "invalid_body")
+    assert "at most 5000" in reply.error
+
+
+def test_what_is_nested_too_deeply_spoils_only_itself(caller: Caller) -> None:
+    deep = b'{"op":"renew","x":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+    good = json.dumps(operation("acquire", new_path(), holder="a", ttlSeconds=60)).encode()
+    reply = caller.post(BATCH, b'{"operations":[' + deep + b"," + good + b"]}")
+    assert reply.status in (200, 400)
+    assert reply.status == 400 or statuses(reply.json["results"]) == ["invalid_body", 200]
+
+
+def test_the_holders_of_shared_leases_have_a_limit_in_one_answer(caller: Caller) -> None:
+    path = new_path()
+    results = ask(
+        caller,
+        *(
+            operation("acquire", path, holder=f"h/{n}", ttlSeconds=60, semantics="at-least-once")
+            for n in range(400)
+        ),
+    )
+    assert all(result["acquired"] for result in results)
+    assert len(results[10]["holders"]) == 11
+    assert "holders" not in results[-1]
+    more = ask(
+        caller,
+        *(
+            operation("acquire", path, holder=f"h/{n}", ttlSeconds=60, semantics="at-least-once")
+            for n in range(1200)
+        ),
+    )
+    assert sum(result["acquired"] for result in more) == 1000
+
+
 def test_an_empty_batch_has_no_results(caller: Caller) -> None:
     assert ask(caller) == []
 
