@@ -54,7 +54,7 @@ def decide(observed: Observed, request: Request) -> Decision:
         case _:
             assert_never(request)
     if decision.write is not None:
-        check_record(decision.write, observed.record)
+        check_record(decision.write, observed)
     return decision
 
 
@@ -122,7 +122,7 @@ def _take(observed: Observed, request: Acquire, judged: tuple[Life, ...]) -> Dec
         return Decision(None, _closed(observed, judged, in_the_way, capacity))
     if request.keep_only:
         return Decision(None, NotAcquired("waiters", standing(record, judged)))
-    token = (record.token if record else 0) + 1
+    token = max((record.token if record else 0) + 1, observed.token_floor + 1)
     if token > TOKEN_MAX:
         return Decision(None, Refused("token_exhausted"))
     tenure = Tenure(request.holder, token, observed.at_us, request.ttl_us, request.session)

@@ -102,6 +102,9 @@ class Observed(Struct, frozen=True, gc=False):
 
     `idle_us` has one entry per tenure: a safe lower bound of the time since it was renewed. `sessions` holds
     every session that the record's tenures or the request refer to; one that is not there has ended.
+
+    `token_floor`: no token up to it is given any more. A store that may have lost writes raises it above
+    every token that those may have given.
     """
 
     key: Key
@@ -110,14 +113,18 @@ class Observed(Struct, frozen=True, gc=False):
     idle_us: tuple[int, ...] = ()
     sessions: Mapping[str, SessionSeen] = {}
     quarantine: Quarantine | None = None
+    token_floor: int = 0
 
 
-def check_record(record: Record, before: Record | None) -> None:
-    """Assert what holds of every record that is written over `before`."""
+def check_record(record: Record, observed: Observed) -> None:
+    """Assert what holds of every record that is written over what was `observed`."""
+    before = observed.record
     assert record.version == (before.version if before else 0) + 1, "a write bumps the version by one"
     assert 1 <= record.token <= TOKEN_MAX, "a record exists from its first token on"
     assert before is None or before.key == record.key
-    assert before is None or record.token in (before.token, before.token + 1), "tokens grow one by one"
+    highest = before.token if before else 0
+    following = max(highest, observed.token_floor) + 1
+    assert record.token in (highest, following), "tokens grow one by one, or to the first above the floor"
     assert record.semantics in get_args(Semantics)
     assert record.lock_delay_us >= 0
     assert record.max_holders is None or record.max_holders >= 1
