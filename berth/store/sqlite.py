@@ -22,10 +22,11 @@ from berth.runtime.aio import Aio, AioTimeout, open_aio
 from berth.runtime.clock import Clock
 from berth.store import sqlite_rows as rows
 from berth.store.api import Reading, StoreFault, StoreRefused, Write
+from berth.store.schema import Migrate, known_migrations
 from berth.store.sqlite_driver import Driver
 from berth.store.sqlite_file import advice, connect, database_path, locked
 from berth.store.sqlite_rows import CommitFailed
-from berth.store.sqlite_schema import Migrate, bring_up_to_date, known_migrations
+from berth.store.sqlite_schema import bring_up_to_date
 from berth.store.sqlite_time import FileTime
 
 CALL_SECONDS = 5.0
@@ -73,7 +74,7 @@ def _prepared(path: Path, clock: Clock, boot_id: str, migrate: Migrate) -> FileT
     try:
         with closing(connect(path)) as db:
             rows.quick_check(db)
-            bring_up_to_date(db, migrate, known_migrations())
+            bring_up_to_date(db, migrate, known_migrations("sqlite"))
             db.execute("PRAGMA journal_mode = WAL")
             time = FileTime(db, clock, boot_id)
             rows.save_time(db, time)

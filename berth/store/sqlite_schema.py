@@ -8,35 +8,11 @@ migration is one transaction: it is there, or it is not. Does not mind tables th
 import sqlite3
 from collections import defaultdict
 from contextlib import closing
-from hashlib import sha256
-from importlib.resources import files
-from typing import Literal, NamedTuple
 
 from berth.store.api import StoreRefused
-
-Migrate = Literal["auto", "off"]
+from berth.store.schema import Migrate, Migration, missing_migrations, refuse_foreign
 
 _APPLICATION_ID = 0x42525448
-
-
-class Migration(NamedTuple):
-    version: int
-    name: str
-    sql: str
-
-    @property
-    def checksum(self) -> str:
-        return sha256(self.sql.encode()).hexdigest()
-
-
-def known_migrations() -> list[Migration]:
-    """The migrations of this berth, in order: version n is the n-th."""
-    folder = files("berth.store") / "migrations" / "sqlite"
-    found = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda e: e.name)
-    return [
-        Migration(int(entry.name[:4]), entry.name.removesuffix(".sql"), entry.read_text(encoding="utf-8"))
-        for entry in found
-    ]
 
 
 def bring_up_to_date(db: sqlite3.Connection, migrate: Migrate, known: list[Migration]) -> None:
@@ -45,25 +21,9 @@ def bring_up_to_date(db: sqlite3.Connection, migrate: Migrate, known: list[Migra
     Raises StoreRefused for a file that is somebody else's, newer, or altered; sqlite3.Error.
     """
     applied = _applied(db)
-    if applied and max(applied) > len(known):
-        raise StoreRefused(
-            f"it was written by a newer berth (schema {max(applied)}; this one knows {len(known)}): "
-            "use that version or a later one"
-        )
-    for migration in known[: len(applied)]:
-        if applied.get(migration.version) != migration.checksum:
-            raise StoreRefused(
-                f"its schema is not this berth's (migration {migration.name} differs): "
-                "use the version that wrote it, or restore a backup"
-            )
+    refuse_foreign(applied, known)
     _refuse_altered(db, known[: len(applied)])
-    missing = known[len(applied) :]
-    if missing and migrate == "off":
-        raise StoreRefused(
-            f"its schema is at {len(applied)} and must be at {len(known)}: "
-            "start once with --sql-migrate auto, after a backup"
-        )
-    for migration in missing:
+    for migration in missing_migrations(applied, known, migrate):
         _apply(db, migration)
 
 

@@ -11,10 +11,11 @@ import trio
 
 from berth.runtime.clock import ManualClock
 from berth.store.api import StoreRefused
+from berth.store.schema import Migrate, Migration, known_migrations
 from berth.store.sqlite import open_sqlite
-from berth.store.sqlite_schema import Migrate, Migration, bring_up_to_date, known_migrations
+from berth.store.sqlite_schema import bring_up_to_date
 
-KNOWN = known_migrations()
+KNOWN = known_migrations("sqlite")
 NEXT = Migration(len(KNOWN) + 1, "next", "CREATE TABLE berth_next (id INTEGER) STRICT; -- more")
 BROKEN = Migration(
     len(KNOWN) + 1, "broken", "CREATE TABLE berth_next (id INTEGER); CREATE TABLE berth_next (x);"
