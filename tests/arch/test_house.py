@@ -16,6 +16,8 @@ FUNCTION_LINES_MAX = 60
 DOORS = {
     "aiosqlite": ("store/sqlite",),
     "asyncio": ("runtime/aio.py", "store/sqlite"),
+    "asyncmy": ("store/mariadb_driver.py",),
+    "asyncpg": ("store/postgres_driver.py",),
     "click": ("cli/",),
     "cryptography": ("runtime/devca.py", "runtime/tls.py"),
     "h11": ("runtime/serve",),

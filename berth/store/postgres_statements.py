@@ -1,0 +1,181 @@
+"""The statements of the PostgreSQL store, and what their rows mean.
+
+Owns the text that is sent and the shape of its arguments. Promises that each is one statement, with one
+snapshot and one instant: that of its arrival at the server, so that nobody is judged by a time before his
+asking. A write locks its rows in the order of their keys, whatever the plan, so that no two can deadlock.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
+
+from berth.core.names import Key
+from berth.core.records import Record, Session
+from berth.store.doubts import TOKEN_JUMP, Head
+from berth.store.sql_rows import LeaseRow, SessionRow, lease_row, record, session, session_row
+
+NOW = "statement_timestamp()"
+"""Not now(), which stands still in a transaction, nor clock_timestamp(), which moves within a statement."""
+
+
+class Statements(NamedTuple):
+    """`read` takes the keys' namespaces and names, and session ids; `scan` a key and a limit; `sessions` an
+    id and a limit. Those three answer with rows for `found`. `write…` take columns and answer with what won.
+    """
+
+    read: str
+    scan: str
+    sessions: str
+    write: str
+    write_leases: str
+    write_sessions: str
+    forget: str
+    ping: str
+    raise_ttl: str
+
+
+def statements(now: str = NOW) -> Statements:
+    """`now` is the expression for the instant of a statement."""
+    head = f"""SELECT 0, NULL::text, NULL::text, NULL::text, NULL::text, {now}, m.changed_at,
+        NULL::timestamptz, m.ttl_max_us, m.incarnation::bigint, 0::bigint, 0::bigint FROM berth_meta AS m"""
+    asked = """SELECT l.* FROM unnest($1::text[], $2::text[]) AS k (namespace, name)
+        JOIN berth_leases AS l USING (namespace, name)"""
+    page = """SELECT l.* FROM berth_leases AS l WHERE (l.namespace, l.name) > ($1, $2)
+        ORDER BY l.namespace, l.name LIMIT $3"""
+    referred = """SELECT t ->> 'session' FROM found AS f, jsonb_array_elements(f.extra -> 'tenures') AS t"""
+    writing = _write_leases(now), _write_sessions(now)
+    return Statements(
+        read=_reading(head, asked, f"SELECT unnest($3::text[]) UNION {referred}"),
+        scan=_reading(head, page, referred),
+        sessions=f"""{head} UNION ALL SELECT * FROM (
+            SELECT {_SESSION} FROM berth_sessions AS s WHERE s.id > $1 ORDER BY s.id LIMIT $2) AS page""",
+        write=_writing(now, *writing, first_session=10),
+        write_leases=_writing(now, writing[0]),
+        write_sessions=_writing(now, writing[1], first_session=1),
+        forget="DELETE FROM berth_sessions WHERE ended IS NOT NULL AND id = ANY($1::text[])",
+        ping=f"""WITH pinged AS (UPDATE berth_meta SET pinged_at = {now} RETURNING pinged_at)
+            SELECT pinged_at, (SELECT version FROM berth_leases LIMIT 1) FROM pinged""",
+        raise_ttl="UPDATE berth_meta SET ttl_max_us = greatest(ttl_max_us, $1)",
+    )
+
+
+_LEASE = """1, l.namespace, l.name, l.holder, CASE WHEN l.extra_version = l.version THEN l.extra::text END,
+    l.acquired_at, l.renewed_at, NULL::timestamptz, l.ttl_ms, l.fencing_token::bigint, l.version,
+    l.incarnation::bigint"""
+_SESSION = """2, s.id, s.holder, s.instance, s.ended, s.opened_at, s.renewed_at, s.ended_at, s.ttl_us,
+    0::bigint, s.version, 0::bigint"""
+
+
+def _reading(head: str, found: str, wanted: str) -> str:
+    return f"""WITH found AS MATERIALIZED ({found}), wanted (id) AS ({wanted})
+        {head}
+        UNION ALL SELECT {_LEASE} FROM found AS l
+        UNION ALL SELECT {_SESSION} FROM wanted JOIN berth_sessions AS s USING (id)"""
+
+
+def _write_leases(now: str) -> str:
+    renewed = (
+        f"coalesce(w.renewed_at, CASE WHEN l.holder = '' THEN {now} ELSE greatest(l.renewed_at, {now}) END)"
+    )
+    jump = f"{TOKEN_JUMP} * ((SELECT incarnation FROM berth_meta) - l.incarnation)"
+    return f"""w AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[],
+            $6::timestamptz[], $7::integer[], $8::bigint[], $9::text[])
+            AS w (namespace, name, holder, ttl_ms, acquired_at, renewed_at, fencing_token, version, extra)),
+        made AS (INSERT INTO berth_leases (namespace, name, holder, ttl_ms, acquired_at, renewed_at,
+                fencing_token, version, extra, extra_version, incarnation)
+            SELECT w.namespace, w.name, w.holder, w.ttl_ms, w.acquired_at, coalesce(w.renewed_at, {now}),
+                w.fencing_token, w.version, w.extra::jsonb, w.version, (SELECT incarnation FROM berth_meta)
+            FROM w WHERE w.version = 1
+                AND w.fencing_token > {TOKEN_JUMP} * (SELECT incarnation FROM berth_meta)
+            ON CONFLICT (namespace, name) DO NOTHING RETURNING namespace, name),
+        locked AS MATERIALIZED (SELECT l.namespace, l.name
+            FROM w JOIN berth_leases AS l USING (namespace, name) WHERE l.version = w.version - 1
+            ORDER BY l.namespace, l.name FOR NO KEY UPDATE OF l),
+        kept AS (UPDATE berth_leases AS l SET holder = w.holder, ttl_ms = w.ttl_ms,
+                acquired_at = w.acquired_at, renewed_at = {renewed},
+                fencing_token = w.fencing_token, version = w.version,
+                extra = w.extra::jsonb, extra_version = w.version, incarnation = CASE WHEN w.fencing_token = l.fencing_token THEN l.incarnation
+                    ELSE (SELECT incarnation FROM berth_meta) END
+            FROM locked JOIN w USING (namespace, name)
+            WHERE l.namespace = w.namespace AND l.name = w.name AND l.version = w.version - 1
+                AND (w.fencing_token = l.fencing_token OR w.fencing_token >= l.fencing_token + {jump})
+            RETURNING l.namespace, l.name),
+        won_leases (a, b) AS (SELECT * FROM made UNION ALL SELECT * FROM kept)"""
+
+
+def _write_sessions(now: str) -> str:
+    """The arguments are numbered by `_writing`."""
+    return f"""v AS (SELECT * FROM unnest($A::text[], $B::bigint[], $C::text[], $D::text[], $E::bigint[],
+            $F::timestamptz[], $G::timestamptz[], $H::text[], $I::timestamptz[])
+            AS v (id, version, holder, instance, ttl_us, opened_at, renewed_at, ended, ended_at)),
+        opened AS (INSERT INTO berth_sessions (id, version, holder, instance, ttl_us, opened_at, renewed_at,
+                ended, ended_at)
+            SELECT v.id, v.version, v.holder, v.instance, v.ttl_us, v.opened_at,
+                coalesce(v.renewed_at, {now}), v.ended, v.ended_at
+            FROM v WHERE v.version = 1 ON CONFLICT (id) DO NOTHING RETURNING id),
+        held AS MATERIALIZED (SELECT s.id FROM v JOIN berth_sessions AS s USING (id)
+            WHERE s.version = v.version - 1 ORDER BY s.id FOR NO KEY UPDATE OF s),
+        moved AS (UPDATE berth_sessions AS s SET version = v.version, holder = v.holder,
+                instance = v.instance, ttl_us = v.ttl_us, opened_at = v.opened_at,
+                renewed_at = coalesce(v.renewed_at, greatest(s.renewed_at, {now})),
+                ended = v.ended, ended_at = v.ended_at
+            FROM held JOIN v USING (id) WHERE s.id = v.id AND s.version = v.version - 1 RETURNING s.id),
+        won_sessions (a) AS (SELECT * FROM opened UNION ALL SELECT * FROM moved)"""
+
+
+def _writing(now: str, *parts: str, first_session: int = 0) -> str:
+    text = ",\n".join(parts)
+    for at, letter in enumerate("ABCDEFGHI"):
+        text = text.replace(f"${letter}::", f"${first_session + at}::")
+    won = [f"SELECT 0, NULL::text, NULL::text, {now}"]
+    if "won_leases" in text:
+        won.append("SELECT 1, a, b, NULL::timestamptz FROM won_leases")
+    if "won_sessions" in text:
+        won.append("SELECT 2, a, NULL::text, NULL::timestamptz FROM won_sessions")
+    return f"WITH {text}\n{' UNION ALL '.join(won)}"
+
+
+class Found(NamedTuple):
+    """What a reading's rows say. `issued` is the incarnation in which each lease's token was given."""
+
+    head: Head
+    records: dict[Key, Record]
+    issued: dict[Key, int]
+    sessions: list[Session]
+
+
+def found(rows: Iterable[Sequence[Any]]) -> Found:
+    head: Head | None = None
+    records: dict[Key, Record] = {}
+    issued: dict[Key, int] = {}
+    sessions: list[Session] = []
+    for kind, a, b, c, d, first_at, second_at, third_at, ttl, token, version, incarnation in rows:
+        if kind == 1:
+            read = record(LeaseRow(a, b, c, ttl, first_at, second_at, token, version, d))
+            records[read.key] = read
+            issued[read.key] = incarnation
+        elif kind == 2:
+            row = SessionRow(a, version, b, c, ttl, first_at, second_at, d, third_at)
+            sessions.append(session(row))
+        else:
+            head = Head(first_at, token, second_at, ttl)
+    assert head is not None, "berth_meta has its row"
+    return Found(head, records, issued, sessions)
+
+
+def lease_columns(records: Iterable[Record]) -> tuple[list[Any], ...]:
+    """The arguments of a write, one list a column, in the order of the keys."""
+    rows = sorted([lease_row(each) for each in records], key=_by_key)
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def session_columns(sessions: Iterable[Session]) -> tuple[list[Any], ...]:
+    rows = sorted([session_row(each) for each in sessions], key=_by_id)
+    return tuple(list(column) for column in zip(*rows, strict=True))
+
+
+def _by_key(row: LeaseRow) -> tuple[str, str]:
+    return row[0], row[1]
+
+
+def _by_id(row: SessionRow) -> str:
+    return row[0]
