@@ -58,6 +58,7 @@ _NOT_OURS = {
     "target_session_attrs",
     "tcp_user_timeout",
 }
+_LIBRARY = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 _READ_ONLY = "25006"  # the server was a primary once
 _EPOCH_US = 946_684_800_000_000  # PostgreSQL counts from the year 2000
 
@@ -122,7 +123,7 @@ class Postgres:
             known = _was_refused(error) and not self._raw.is_closed()
             self._unknown = not known or getattr(error, "sqlstate", None) == _READ_ONLY
             raise StoreFault(_text(error), outcome_known=known or not writes) from error
-        except (asyncpg.InterfaceError, OSError) as error:
+        except (*_LIBRARY, OSError) as error:
             self._unknown = True
             raise StoreFault(_text(error), outcome_known=not writes) from error
 
@@ -181,6 +182,6 @@ async def connect(aio: Aio, dsn: str) -> Postgres:
         raw = await aio.run(connecting, timeout_seconds=CONNECT_SECONDS)
     except AioTimeout as error:
         raise StoreFault(f"PostgreSQL: {error}", outcome_known=True) from None
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, ValueError, KeyError) as error:
+    except (*_LIBRARY, OSError, ValueError, KeyError) as error:
         raise StoreFault(_text(error), outcome_known=True) from error
     return Postgres(aio, raw)

@@ -92,8 +92,9 @@ def _write_leases(now: str) -> str:
             ORDER BY l.namespace, l.name FOR NO KEY UPDATE OF l),
         kept AS (UPDATE berth_leases AS l SET holder = w.holder, ttl_ms = w.ttl_ms,
                 acquired_at = w.acquired_at, renewed_at = {renewed},
-                fencing_token = w.fencing_token, version = w.version,
-                extra = w.extra::jsonb, extra_version = w.version, incarnation = CASE WHEN w.fencing_token = l.fencing_token THEN l.incarnation
+                fencing_token = w.fencing_token, version = w.version, extra = w.extra::jsonb,
+                extra_version = w.version,
+                incarnation = CASE WHEN w.fencing_token = l.fencing_token THEN l.incarnation
                     ELSE (SELECT incarnation FROM berth_meta) END
             FROM locked JOIN w USING (namespace, name)
             WHERE l.namespace = w.namespace AND l.name = w.name AND l.version = w.version - 1

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from berth.runtime.clock import ManualClock
+from tests.support.mariadb import Mariadb, mariadb
+from tests.support.postgres import Postgres, postgres
 
 pytest.register_assert_rewrite("tests.store.conformance")
 
@@ -15,6 +17,18 @@ pytest.register_assert_rewrite("tests.store.conformance")
 @pytest.fixture
 def clock() -> ManualClock:
     return ManualClock(boot_us=123_456, wall_us=1_700_000_000_000_000)
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Postgres]:
+    with postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mariadb_server() -> Iterator[Mariadb]:
+    with mariadb() as server:
+        yield server
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The PostgreSQL store: the contract, on a real server."""
 
 from collections.abc import AsyncIterator, Iterator
-from contextlib import closing
 
 import psycopg
 import pytest
@@ -11,9 +10,7 @@ from berth.runtime.log import Logs
 from berth.store.postgres import PostgresStore, open_postgres
 from berth.store.postgres_statements import statements
 from tests.store.conformance import StoreConformance
-from tests.support.postgres import Postgres, postgres
-
-MOVABLE = "movable_now()"
+from tests.support.postgres import Postgres
 
 
 class MovedClock(SystemClock):
@@ -37,33 +34,28 @@ class MovedClock(SystemClock):
         self._wall_ahead_us += round(seconds * 1e6)
 
 
-@pytest.fixture(scope="session")
-def server() -> Iterator[Postgres]:
-    with postgres() as server:
-        yield server
+@pytest.fixture
+def server(postgres_server: Postgres) -> Iterator[Postgres]:
+    yield postgres_server
+    postgres_server.empty()
 
 
 @pytest.fixture
-def admin(server: Postgres) -> "Iterator[psycopg.Connection[tuple[object, ...]]]":
-    with closing(psycopg.connect(server.dsn, autocommit=True)) as db:
-        yield db
-        db.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-
-
-@pytest.fixture
-def clock(admin: "psycopg.Connection[tuple[object, ...]]") -> MovedClock:
-    admin.execute(
-        """CREATE TABLE movable AS SELECT 0::bigint AS ahead_us;
-        CREATE FUNCTION movable_now() RETURNS timestamptz STABLE LANGUAGE sql AS
-        'SELECT statement_timestamp() + ahead_us * interval ''1 microsecond'' FROM movable'"""
-    )
-    return MovedClock(admin)
+def clock(server: Postgres) -> Iterator[MovedClock]:
+    with psycopg.connect(server.dsn, autocommit=True) as db:
+        db.execute(
+            """CREATE TABLE movable AS SELECT 0::bigint AS ahead_us;
+            CREATE FUNCTION movable_now() RETURNS timestamptz STABLE LANGUAGE sql AS
+            'SELECT statement_timestamp() + ahead_us * interval ''1 microsecond'' FROM movable'"""
+        )
+        yield MovedClock(db)
 
 
 @pytest.fixture
 async def store(server: Postgres, clock: MovedClock) -> AsyncIterator[PostgresStore]:
     logger = Logs("error").logger("test")
-    async with open_postgres(server.dsn, clock=clock, logger=logger, statements=statements(MOVABLE)) as store:
+    moved = statements("movable_now()")
+    async with open_postgres(server.dsn, clock=clock, logger=logger, statements=moved) as store:
         yield store
 
 

@@ -5,9 +5,10 @@ installed.
 """
 
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, LiteralString
 
 import psycopg
 
@@ -21,9 +22,22 @@ class Postgres(DatabaseServer):
     stop_signal = signal.SIGINT
     """The fast shutdown; SIGTERM would wait for all clients to leave."""
 
+    settings: Sequence[str | Path] = ()
+    """More of its command line, from the next start on."""
+
     @property
     def dsn(self) -> str:
         return self._url("berth")
+
+    def on(self, statement: LiteralString) -> list[tuple[Any, ...]]:
+        """What an administrator's statement answers."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            answered = connection.execute(statement)
+            return answered.fetchall() if answered.description else []
+
+    def empty(self) -> None:
+        """Forgets all that is in the database."""
+        self.on("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 
     def prepare(self) -> None:
         cluster = ("--pgdata=data", "--username=berth", "--encoding=UTF8", "--locale=C")
@@ -32,13 +46,15 @@ class Postgres(DatabaseServer):
     def start(self) -> None:
         super().start()
         with psycopg.connect(self._url("postgres"), autocommit=True) as connection:
+            if connection.execute("SELECT pg_is_in_recovery()").fetchone() == (True,):
+                return
             known = connection.execute("SELECT 1 FROM pg_database WHERE datname = 'berth'").fetchone()
             if known is None:
                 connection.execute("CREATE DATABASE berth")
 
     def command(self) -> list[str | Path]:
         listen = ["-c", "listen_addresses=127.0.0.1", "-p", str(self.port), "-k", self.folder]
-        return [self.programs / "postgres", "-D", "data", *listen]
+        return [self.programs / "postgres", "-D", "data", *listen, *self.settings]
 
     def answers(self) -> bool:
         try:
@@ -46,6 +62,17 @@ class Postgres(DatabaseServer):
         except psycopg.OperationalError:
             return False
         return True
+
+    def become_standby_of(self, primary: "Postgres") -> None:
+        """Instead of a cluster of its own, have a copy of another, which it follows once it is started."""
+        self.run(
+            *(self.programs / "pg_basebackup", "--pgdata=data", "--write-recovery-conf", "--checkpoint=fast"),
+            *("--no-sync", f"--dbname=host=127.0.0.1 port={primary.port} user=berth"),
+        )
+
+    def promote(self) -> None:
+        """Become a primary, with whatever has arrived by now."""
+        self.run(self.programs / "pg_ctl", "promote", "--pgdata=data", "--wait")
 
     def _url(self, database: str) -> str:
         return f"postgresql://berth@127.0.0.1:{self.port}/{database}"
@@ -56,4 +83,16 @@ def postgres() -> Iterator[Postgres]:
     """A server that serves; for a fixture of a session's scope."""
     debian = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name))
     with Postgres.serving(programs_or_skip("postgres", "postgresql", *debian)) as server:
+        yield server
+
+
+@contextmanager
+def standby_of(primary: Postgres) -> Iterator[Postgres]:
+    """A server that follows `primary`, without keeping it waiting."""
+
+    class Standby(Postgres):
+        def prepare(self) -> None:
+            self.become_standby_of(primary)
+
+    with Standby.serving(primary.programs) as server:
         yield server
