@@ -1,25 +1,26 @@
-"""The statements of the PostgreSQL store, and what their rows mean.
+"""The statements of the PostgreSQL store.
 
 Owns the text that is sent and the shape of its arguments. Promises that each is one statement, with one
 snapshot and one instant: that of its arrival at the server, so that nobody is judged by a time before his
 asking. A write locks its rows in the order of their keys, whatever the plan, so that no two can deadlock.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from berth.core.names import Key
 from berth.core.records import Record, Session
-from berth.store.doubts import TOKEN_JUMP, Head
-from berth.store.sql_rows import LeaseRow, SessionRow, lease_row, record, session, session_row
+from berth.store.doubts import TOKEN_JUMP
+from berth.store.sql_rows import LeaseRow, SessionRow, lease_row, session_row
 
 NOW = "statement_timestamp()"
 """Not now(), which stands still in a transaction, nor clock_timestamp(), which moves within a statement."""
 
 
 class Statements(NamedTuple):
-    """`read` takes the keys' namespaces and names, and session ids; `scan` a key and a limit; `sessions` an
-    id and a limit. Those three answer with rows for `found`. `write…` take columns and answer with what won.
+    """Their rows are as `sql_store` reads them.
+
+    `read` takes the keys' namespaces and names, and session ids; `scan` a key and a limit; `sessions` an id
+    and a limit. `write…` take columns.
     """
 
     read: str
@@ -133,34 +134,6 @@ def _writing(now: str, *parts: str, first_session: int = 0) -> str:
     if "won_sessions" in text:
         won.append("SELECT 2, a, NULL::text, NULL::timestamptz FROM won_sessions")
     return f"WITH {text}\n{' UNION ALL '.join(won)}"
-
-
-class Found(NamedTuple):
-    """What a reading's rows say. `issued` is the incarnation in which each lease's token was given."""
-
-    head: Head
-    records: dict[Key, Record]
-    issued: dict[Key, int]
-    sessions: list[Session]
-
-
-def found(rows: Iterable[Sequence[Any]]) -> Found:
-    head: Head | None = None
-    records: dict[Key, Record] = {}
-    issued: dict[Key, int] = {}
-    sessions: list[Session] = []
-    for kind, a, b, c, d, first_at, second_at, third_at, ttl, token, version, incarnation in rows:
-        if kind == 1:
-            read = record(LeaseRow(a, b, c, ttl, first_at, second_at, token, version, d))
-            records[read.key] = read
-            issued[read.key] = incarnation
-        elif kind == 2:
-            row = SessionRow(a, version, b, c, ttl, first_at, second_at, d, third_at)
-            sessions.append(session(row))
-        else:
-            head = Head(first_at, token, second_at, ttl)
-    assert head is not None, "berth_meta has its row"
-    return Found(head, records, issued, sessions)
 
 
 def lease_columns(records: Iterable[Record]) -> tuple[list[Any], ...]:

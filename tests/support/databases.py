@@ -66,13 +66,28 @@ class DatabaseServer(ABC):
 
     def kill(self) -> None:
         """Ends it as a crash does, with all of its processes."""
-        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
-        children = [int(child) for child in listed.split()]
+        children = self._children()
         self._end(signal.SIGKILL)
         for child in children:
             with suppress(ProcessLookupError):
                 os.kill(child, signal.SIGKILL)
         until(lambda: not any(map(runs, children)), within_seconds=STOP_SECONDS)
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stands still, with all of its processes, and goes on afterwards."""
+        processes = [self.pid, *self._children()]
+        for process in processes:
+            os.kill(process, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
+
+    def _children(self) -> list[int]:
+        listed = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text()
+        return [int(child) for child in listed.split()]
 
     def close(self) -> None:
         if self._process is not None and self._process.poll() is None:

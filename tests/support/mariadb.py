@@ -4,8 +4,8 @@ Promises a fresh server with an empty database, configured as by default and by 
 Skips the test where MariaDB is not installed.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ class Mariadb(DatabaseServer):
         return f"mysql://berth:berth@127.0.0.1:{self.port}/berth"
 
     @property
+    def source(self) -> str:
+        """As go-sql-driver/mysql writes it, and berth."""
+        return f"berth:berth@tcp(127.0.0.1:{self.port})/berth?parseTime=true"
+
+    @property
     def options(self) -> dict[str, Any]:
         """What `pymysql.connect` takes."""
         return {
@@ -39,6 +44,40 @@ class Mariadb(DatabaseServer):
             "password": "berth",
             "database": "berth",
         }
+
+    settings: Sequence[str | Path] = ()
+    """More of its command line, from the next start on."""
+
+    def on(self, statement: str) -> list[tuple[Any, ...]]:
+        """What an administrator's statement answers."""
+        with closing(pymysql.connect(**self.options, autocommit=True)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            return [*cursor.fetchall()]
+
+    @contextmanager
+    def transaction(self, statement: str) -> Iterator[None]:
+        """Keeps what the statement has locked."""
+        with closing(pymysql.connect(**self.options)) as connection:
+            connection.cursor().execute(statement)
+            yield
+
+    def threads(self) -> list[int]:
+        """Those of its clients other than who asks."""
+        rows = self.on(
+            "SELECT id FROM information_schema.processlist WHERE db = 'berth' AND id <> CONNECTION_ID()"
+        )
+        return [thread for (thread,) in rows]
+
+    def connections(self) -> int:
+        """How many of berth's there are."""
+        return len(self.threads())
+
+    def empty(self) -> None:
+        """Forgets all that is in the database."""
+        self.on("DROP DATABASE berth")
+        with closing(pymysql.connect(**{**self.options, "database": None})) as connection:
+            connection.cursor().execute("CREATE DATABASE berth")
 
     def prepare(self) -> None:
         (self.folder / "account.sql").write_text(ACCOUNT)
@@ -54,6 +93,7 @@ class Mariadb(DatabaseServer):
             *("--bind-address=127.0.0.1", f"--port={self.port}", f"--socket={self.folder / 'socket'}"),
             *(f"--init-file={self.folder / 'account.sql'}", "--skip-name-resolve"),
             *("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"),
+            *self.settings,
         ]
 
     def answers(self) -> bool:

@@ -8,7 +8,7 @@ import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
 
@@ -29,15 +29,31 @@ class Postgres(DatabaseServer):
     def dsn(self) -> str:
         return self._url("berth")
 
-    def on(self, statement: LiteralString) -> list[tuple[Any, ...]]:
+    def on(self, statement: str) -> list[tuple[Any, ...]]:
         """What an administrator's statement answers."""
         with psycopg.connect(self.dsn, autocommit=True) as connection:
-            answered = connection.execute(statement)
+            answered = connection.execute(statement.encode())
             return answered.fetchall() if answered.description else []
+
+    @contextmanager
+    def transaction(self, statement: str) -> Iterator[None]:
+        """Keeps what the statement has locked."""
+        with psycopg.connect(self.dsn) as connection:
+            connection.execute(statement.encode())
+            yield
+
+    def connections(self) -> int:
+        """How many of berth's there are."""
+        ((count,),) = self.on("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'berth'")
+        return count
 
     def empty(self) -> None:
         """Forgets all that is in the database."""
         self.on("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+    @property
+    def source(self) -> str:
+        return self.dsn
 
     def prepare(self) -> None:
         cluster = ("--pgdata=data", "--username=berth", "--encoding=UTF8", "--locale=C")

@@ -1,0 +1,43 @@
+"""The MariaDB store: the contract, on a real server."""
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import closing
+
+import pymysql
+import pytest
+
+from berth.runtime.log import Logs
+from berth.store.mariadb import MariadbStore, open_mariadb
+from berth.store.sql_store import Settings
+from tests.store.conformance import StoreConformance
+from tests.store.moved import MovedClock
+from tests.support.mariadb import Mariadb
+
+
+@pytest.fixture
+def server(mariadb_server: Mariadb) -> Iterator[Mariadb]:
+    yield mariadb_server
+    mariadb_server.empty()
+
+
+@pytest.fixture
+def clock(server: Mariadb) -> Iterator[MovedClock]:
+    with closing(pymysql.connect(**server.options, autocommit=True)) as db:
+        cursor = db.cursor()
+        cursor.execute("CREATE TABLE movable (ahead_us bigint NOT NULL)")
+        cursor.execute("INSERT INTO movable VALUES (0)")
+        yield MovedClock(
+            lambda ahead_us: cursor.execute("UPDATE movable SET ahead_us = %s", [ahead_us]) and None
+        )
+
+
+@pytest.fixture
+async def store(server: Mariadb, clock: MovedClock) -> AsyncIterator[MariadbStore]:
+    settings = Settings(clock, Logs().logger("test"))
+    now = "(UTC_TIMESTAMP(6) + INTERVAL (SELECT ahead_us FROM movable) MICROSECOND)"
+    async with open_mariadb(server.source, settings, now=now) as store:
+        yield store
+
+
+class TestMariadbStore(StoreConformance):
+    slack_us = 900_000

@@ -1,0 +1,76 @@
+"""The MariaDB store when the server, the network or another session is at fault."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from berth.store.mariadb import MariadbStore, open_mariadb
+from berth.store.mariadb_statements import NOW
+from berth.store.sql_store import Settings
+from tests.store.conformance import must_win, read_one
+from tests.store.samples import held
+from tests.store.sql_faults import SqlFaults, fault_of, quiet, serves_again
+from tests.support.mariadb import Mariadb
+
+
+@pytest.fixture
+def server(mariadb_server: Mariadb) -> Iterator[Mariadb]:
+    yield mariadb_server
+    mariadb_server.empty()
+
+
+class TestMariadbFaults(SqlFaults):
+    def opened(self, source: str, settings: Settings, now: str | None = None):
+        return open_mariadb(source, settings, now=now or NOW)
+
+    slow_now = "(UTC_TIMESTAMP(6) + INTERVAL SLEEP((SELECT seconds FROM nap)) MICROSECOND)"
+
+    def source_at(self, address: str) -> str:
+        return f"berth:berth@tcp({address})/berth"
+
+    async def test_a_server_that_may_not_be_written_is_not_used(self, server: Mariadb, store: MariadbStore):
+        server.on("SET GLOBAL read_only = 1")
+        try:
+            for thread in server.threads():
+                server.on(f"KILL {thread}")
+            await fault_of(store)
+            fault = await fault_of(store)
+            assert fault.outcome_known
+            assert "read-only" in str(fault)
+        finally:
+            server.on("SET GLOBAL read_only = 0")
+        await serves_again(store)
+
+    async def test_the_old_holder_is_not_revived_by_the_order_of_assignments(
+        self, server: Mariadb, store: MariadbStore
+    ):
+        """What is computed of the old row is computed before the row changes."""
+        server.on("UPDATE berth_leases SET renewed_at = '2199-01-01', holder = ''")
+        await must_win(store, held(version=2, token=2, holder="next"))
+        observed = await read_one(store)
+        assert observed.record is not None
+        assert (observed.record.token, observed.record.tenures[0].holder) == (2, "next")
+        # Of a free lease nothing is kept, so the mark of before is not either.
+        assert abs(observed.at_us - (observed.record.tenures[0].mark or 0)) < 5_000_000
+        server.on("UPDATE berth_leases SET renewed_at = '2199-01-01'")
+        await must_win(store, held(version=3, token=2, holder="next"))
+        (((year,),)) = server.on("SELECT YEAR(renewed_at) FROM berth_leases WHERE name = 'a'")
+        assert year == (2199,) or year == 2199
+
+    async def test_time_does_not_depend_on_the_session_s_zone(self, server: Mariadb):
+        server.on("SET GLOBAL time_zone = '-07:00'")
+        try:
+            async with self.opened(server.source, quiet()[0]) as store:
+                await must_win(store, held())
+                assert (await read_one(store)).idle_us[0] < 5_000_000
+        finally:
+            server.on("SET GLOBAL time_zone = 'SYSTEM'")
+
+    async def test_a_server_that_may_forget_is_warned_of(self, server: Mariadb):
+        server.on("SET GLOBAL innodb_flush_log_at_trx_commit = 2")
+        settings, log = quiet()
+        try:
+            async with self.opened(server.source, settings):
+                assert "innodb_flush_log_at_trx_commit" in log.getvalue()
+        finally:
+            server.on("SET GLOBAL innodb_flush_log_at_trx_commit = 1")
