@@ -6,12 +6,15 @@ from contextlib import closing
 import pymysql
 import pytest
 
-from berth.runtime.log import Logs
 from berth.store.mariadb import MariadbStore, open_mariadb
-from berth.store.sql_store import Settings
+from berth.store.sql_store import Durability
 from tests.store.conformance import StoreConformance
 from tests.store.moved import MovedClock
+from tests.store.sql_doubts import SqlDoubts
+from tests.store.sql_faults import quiet
 from tests.support.mariadb import Mariadb
+
+MOVED_NOW = "(UTC_TIMESTAMP(6) + INTERVAL (SELECT ahead_us FROM movable) MICROSECOND)"
 
 
 @pytest.fixture
@@ -31,13 +34,21 @@ def clock(server: Mariadb) -> Iterator[MovedClock]:
         )
 
 
+def moved(server: Mariadb, clock: MovedClock, durability: Durability = "async"):
+    settings = quiet(clock=clock, durability=durability)[0]
+    return open_mariadb(server.source, settings, now=MOVED_NOW)
+
+
 @pytest.fixture
 async def store(server: Mariadb, clock: MovedClock) -> AsyncIterator[MariadbStore]:
-    settings = Settings(clock, Logs().logger("test"))
-    now = "(UTC_TIMESTAMP(6) + INTERVAL (SELECT ahead_us FROM movable) MICROSECOND)"
-    async with open_mariadb(server.source, settings, now=now) as store:
+    async with moved(server, clock) as store:
         yield store
 
 
 class TestMariadbStore(StoreConformance):
     slack_us = 900_000
+
+
+class TestMariadbDoubts(SqlDoubts):
+    def another(self, server: Mariadb, clock: MovedClock, durability: Durability = "async"):
+        return moved(server, clock, durability)

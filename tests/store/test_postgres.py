@@ -5,12 +5,15 @@ from collections.abc import AsyncIterator, Iterator
 import psycopg
 import pytest
 
-from berth.runtime.log import Logs
 from berth.store.postgres import PostgresStore, open_postgres
-from berth.store.sql_store import Settings
+from berth.store.sql_store import Durability
 from tests.store.conformance import StoreConformance
 from tests.store.moved import MovedClock
+from tests.store.sql_doubts import SqlDoubts
+from tests.store.sql_faults import quiet
 from tests.support.postgres import Postgres
+
+MOVED_NOW = "movable_now()"
 
 
 @pytest.fixture
@@ -30,12 +33,21 @@ def clock(server: Postgres) -> Iterator[MovedClock]:
         yield MovedClock(lambda ahead_us: db.execute("UPDATE movable SET ahead_us = %s", [ahead_us]) and None)
 
 
+def moved(server: Postgres, clock: MovedClock, durability: Durability = "async"):
+    settings = quiet(clock=clock, durability=durability)[0]
+    return open_postgres(server.source, settings, now=MOVED_NOW)
+
+
 @pytest.fixture
 async def store(server: Postgres, clock: MovedClock) -> AsyncIterator[PostgresStore]:
-    settings = Settings(clock, Logs().logger("test"))
-    async with open_postgres(server.dsn, settings, now="movable_now()") as store:
+    async with moved(server, clock) as store:
         yield store
 
 
 class TestPostgresStore(StoreConformance):
     slack_us = 900_000
+
+
+class TestPostgresDoubts(SqlDoubts):
+    def another(self, server: Postgres, clock: MovedClock, durability: Durability = "async"):
+        return moved(server, clock, durability)

@@ -179,7 +179,7 @@ def programs_or_skip(program: str, package: str, *folders: Path) -> Path:
     """The folder with `program`: on PATH, else the last of `folders` that has it; else skips the test."""
     found = shutil.which(program)
     if found is not None:
-        return Path(found).parent
+        return Path(found).resolve().parent  # where its companions are, too
     for folder in reversed(folders):
         if (folder / program).exists():
             return folder
