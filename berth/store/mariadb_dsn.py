@@ -14,7 +14,12 @@ from berth.store.api import StoreRefused
 
 Tls = Literal["off", "preferred", "required"]
 
-_ADDRESS = re.compile(r"(?P<net>[a-z0-9]+)?(?:\((?P<address>[^)]*)\))?")
+# A password may hold every character, so the address is what stands behind the last @ that one follows.
+_DSN = re.compile(
+    r"(?:(?P<credentials>.*)@)?(?P<net>[a-z0-9]+)?(?:\((?P<address>[^()]*)\))?"
+    r"/(?P<database>[^/?]*)(?:\?(?P<query>.*))?",
+    re.DOTALL,
+)
 _HOST_PORT = re.compile(r"(?:\[(?P<v6>[^\]]+)\]|(?P<host>[^:\[\]]*))(?::(?P<port>\d+))?")
 _VARIABLE = re.compile(r"[a-zA-Z_][a-zA-Z0-9_.]*")
 
@@ -66,47 +71,29 @@ class Source(NamedTuple):
 
 def source(dsn: str) -> Source:
     """The source that `dsn` names. Raises StoreRefused."""
-    before, slash, after = dsn.rpartition("/") if "?" not in dsn else _split(dsn)
-    if not slash:
-        raise _refused("has no '/' before the name of the database")
-    database, _, query = after.partition("?")
-    credentials, _, address = before.rpartition("@")
-    user, _, password = credentials.partition(":")
-    if not database:
+    parts = _DSN.fullmatch(dsn)
+    if parts is None:
+        raise _refused("has no '/' before the name of the database, or no address that could be one")
+    user, _, password = (parts["credentials"] or "").partition(":")
+    if not parts["database"]:
         raise _refused("names no database")
-    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    parameters = dict(parse_qsl(parts["query"] or "", keep_blank_values=True))
     if parameters.get("loc", "UTC") != "UTC":
         raise _refused("has a loc other than UTC: leave it out")
     tls, context = _tls(parameters)
-    host, port, unix_socket = _address(address)
+    host, port, unix_socket = _address(parts["net"] or "tcp", parts["address"] or "")
     variables = {
         name: value for name, value in parameters.items() if name not in _NOT_OURS and name not in _TLS_FILES
     }
     strange = [name for name in variables if not _VARIABLE.fullmatch(name)]
     if strange:
         raise _refused(f"has parameters that are no names of variables: {', '.join(sorted(strange))}")
-    return Source(user, password, host, port, unix_socket, unquote(database), tls, context, variables)
+    return Source(
+        user, password, host, port, unix_socket, unquote(parts["database"]), tls, context, variables
+    )
 
 
-def _split(dsn: str) -> tuple[str, str, str]:
-    """As the driver does: the last slash before the parameters parts the address from the database."""
-    bare, question, query = dsn.rpartition("?") if dsn.count("?") == 1 else _at_last_slash(dsn)
-    before, slash, database = bare.rpartition("/")
-    return before, slash, f"{database}{question}{query}"
-
-
-def _at_last_slash(dsn: str) -> tuple[str, str, str]:
-    # A password may hold question marks; parameters never hold a slash that is not escaped.
-    before, slash, after = dsn.rpartition("/")
-    database, question, query = after.partition("?")
-    return f"{before}{slash}{database}", question, query
-
-
-def _address(text: str) -> tuple[str, int, str | None]:
-    matched = _ADDRESS.fullmatch(text)
-    if matched is None:
-        raise _refused("has an address that is neither tcp(HOST:PORT) nor unix(PATH)")
-    net, address = matched["net"] or "tcp", matched["address"] or ""
+def _address(net: str, address: str) -> tuple[str, int, str | None]:
     if net == "unix":
         return "localhost", 0, address or "/tmp/mysql.sock"
     if net not in ("tcp", "tcp4", "tcp6"):

@@ -110,9 +110,9 @@ class DatabaseServer(ABC):
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
     def as_user(self, command: Sequence[str | Path]) -> list[str | Path]:
-        if os.getuid() != 0:
+        user = runs_as(self.user)
+        if user is None:
             return [*command]
-        user = account(self.user)
         switch = ["setpriv", f"--reuid={user.pw_uid}", f"--regid={user.pw_gid}", "--clear-groups", "--"]
         return [*switch, *command]
 
@@ -148,8 +148,8 @@ class DatabaseServer(ABC):
         folder = Path(tempfile.mkdtemp(prefix="berth-database-"))
         server = cls(folder, programs)
         try:
-            if os.getuid() == 0:
-                user = account(cls.user)
+            user = runs_as(cls.user)
+            if user is not None:
                 os.chown(folder, user.pw_uid, user.pw_gid)
             server.prepare()
             server.start()
@@ -167,8 +167,10 @@ def runs(pid: int) -> bool:
         return False
 
 
-def account(name: str) -> pwd.struct_passwd:
-    """The user of this name, or nobody."""
+def runs_as(name: str) -> pwd.struct_passwd | None:
+    """The user that takes the place of root: of this name, or nobody. None where this is not root."""
+    if os.getuid() != 0:
+        return None
     try:
         return pwd.getpwnam(name)
     except KeyError:

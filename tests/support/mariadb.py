@@ -34,6 +34,9 @@ class Mariadb(DatabaseServer):
         """As go-sql-driver/mysql writes it, and berth."""
         return f"berth:berth@tcp(127.0.0.1:{self.port})/berth?parseTime=true"
 
+    secured = False
+    """Whether only connections in TLS are taken."""
+
     @property
     def options(self) -> dict[str, Any]:
         """What `pymysql.connect` takes."""
@@ -43,6 +46,7 @@ class Mariadb(DatabaseServer):
             "user": "berth",
             "password": "berth",
             "database": "berth",
+            "ssl": {"verify_mode": False} if self.secured else None,
         }
 
     settings: Sequence[str | Path] = ()

@@ -12,6 +12,7 @@ from berth.config.option import Opt
 from berth.config.secret import Secret
 from berth.service.limits import LimitSettings
 
+_POOL_MOST = 100
 _TTL_LEAST_SECONDS = 1.0
 _TTL_MOST_SECONDS = float(2**31 - 1)
 
@@ -33,14 +34,31 @@ class ApiserverOptions(LogOptions):
         Literal["mem", "sql"] | None,
         Opt("Where leases are kept: mem (with a warning) unless given; it forgets them with the process"),
     ] = None
-    sql_driver: Annotated[Literal["sqlite"] | None, Opt("Kind of the sql store")] = None
+    sql_driver: Annotated[
+        Literal["postgres", "mysql", "sqlite"] | None, Opt("Kind of the sql store; mysql is MariaDB, too")
+    ] = None
     sql_dsn: Annotated[
-        Secret | None, Opt("Data source of the sql store; for sqlite the path of its file", metavar="DSN")
+        Secret | None,
+        Opt(
+            "Data source of the sql store: postgres://USER:PASSWORD@HOST/DATABASE?sslmode=verify-full, "
+            "USER:PASSWORD@tcp(HOST:PORT)/DATABASE?tls=true, or for sqlite the path of its file",
+            metavar="DSN",
+        ),
     ] = None
     sql_dsn_file: Annotated[Path | None, Opt("File that holds the data source", instead_of="sql_dsn")] = None
     sql_migrate: Annotated[
         Literal["auto", "off"] | None,
         Opt("Bring the schema up to date at the start, or only verify it (auto unless given)"),
+    ] = None
+    sql_pool_size: Annotated[
+        int | None, Opt("Connections to the database, for postgres and mysql (8 unless given)")
+    ] = None
+    store_durability: Annotated[
+        Literal["async", "sync"] | None,
+        Opt(
+            "Whether a failover of the database may lose its last writes (async), or never does (sync): then "
+            "nothing is quarantined after one (async unless given)"
+        ),
     ] = None
     auth_mode: Annotated[
         Literal["none", "static-keys"] | None,
@@ -120,6 +138,8 @@ class ApiserverOptions(LogOptions):
             "--sql-dsn": self.sql_dsn,
             "--sql-dsn-file": self.sql_dsn_file,
             "--sql-migrate": self.sql_migrate,
+            "--sql-pool-size": self.sql_pool_size,
+            "--store-durability": self.store_durability,
         }
         if self.backend != "sql":
             given = [flag for flag, value in sql.items() if value is not None]
@@ -127,7 +147,11 @@ class ApiserverOptions(LogOptions):
                 yield f"{', '.join(given)}: only with --store-backend sql"
             return
         if self.sql_driver is None:
-            yield "--sql-driver: required with --store-backend sql (sqlite)"
+            yield "--sql-driver: required with --store-backend sql (postgres, mysql or sqlite)"
+        if self.sql_driver == "sqlite" and (self.sql_pool_size or self.store_durability) is not None:
+            yield "--sql-pool-size, --store-durability: only with --sql-driver postgres or mysql"
+        if self.sql_pool_size is not None and not 1 <= self.sql_pool_size <= _POOL_MOST:
+            yield f"--sql-pool-size: must be 1 to {_POOL_MOST}"
         if self.sql_dsn is None and self.sql_dsn_file is None:
             yield "--sql-dsn, --sql-dsn-file: one of them is required with --store-backend sql"
         if self.mem_quarantine:

@@ -1,7 +1,7 @@
 """Stores: opens the store that the options name."""
 
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from berth.roles.apiserver.options import ApiserverOptions
@@ -9,6 +9,7 @@ from berth.runtime.clock import Clock, boot_id
 from berth.runtime.log import Logger
 from berth.store.api import Store
 from berth.store.memory import MemoryStore
+from berth.store.sql_store import POOL_SIZE, Settings
 
 DSN_MAX_BYTES = 65_536
 
@@ -33,13 +34,32 @@ async def open_store(
         )
         yield MemoryStore(clock, quarantine_seconds=options.mem_quarantine)
         return
-    from berth.store.sqlite import open_sqlite
-
-    logger.info("the sqlite store serves one process on one machine")
-    async with open_sqlite(
-        source, clock=clock, boot_id=boot_id(), migrate=options.sql_migrate or "auto"
-    ) as store:
+    async with _opened(options, source, clock, logger) as store:
         yield store
+
+
+def _opened(
+    options: ApiserverOptions, source: str, clock: Clock, logger: Logger
+) -> AbstractAsyncContextManager[Store]:
+    """The sql store. Its driver is loaded only if it is the one that is asked for."""
+    migrate = options.sql_migrate or "auto"
+    if options.sql_driver == "sqlite":
+        from berth.store.sqlite import open_sqlite
+
+        logger.info("the sqlite store serves one process on one machine")
+        return open_sqlite(source, clock=clock, boot_id=boot_id(), migrate=migrate)
+    if options.sql_dsn is not None:
+        logger.warning("a data source given by --sql-dsn shows in the list of processes: use --sql-dsn-file")
+    settings = Settings(
+        clock, logger, options.sql_pool_size or POOL_SIZE, options.store_durability or "async"
+    )
+    if options.sql_driver == "postgres":
+        from berth.store.postgres import open_postgres
+
+        return open_postgres(source, settings, migrate=migrate)
+    from berth.store.mariadb import open_mariadb
+
+    return open_mariadb(source, settings, migrate=migrate)
 
 
 def dsn(options: ApiserverOptions) -> str:

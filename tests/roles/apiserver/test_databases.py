@@ -1,0 +1,91 @@
+"""Two servers on one database: what one has granted, the other knows."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests.roles.apiserver.conftest import Lease, calling, new_path
+from tests.support.apiserver import Apiserver, Certificates, apiserver
+from tests.support.databases import DatabaseServer
+from tests.support.mariadb import mariadb
+from tests.support.postgres import postgres
+
+
+@pytest.fixture(scope="module", params=["postgres", "mysql"])
+def database(request: pytest.FixtureRequest) -> Iterator[tuple[str, DatabaseServer, str]]:
+    """The driver, the server and the data source."""
+    with postgres() if request.param == "postgres" else mariadb() as server:
+        yield request.param, server, server.source
+
+
+@pytest.fixture(scope="module")
+def flags(database: tuple[str, DatabaseServer, str], tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    driver, _, source = database
+    file = tmp_path_factory.mktemp("dsn") / "dsn"
+    file.write_text(source + "\n")
+    sql = ["--store-backend", "sql", "--sql-driver", driver, "--sql-dsn-file", str(file)]
+    return [*sql, "--auth-mode", "none"]
+
+
+@pytest.fixture(scope="module")
+def pair(certificates: Certificates, flags: list[str]) -> Iterator[tuple[Apiserver, Apiserver]]:
+    with apiserver(certificates, *flags) as one, apiserver(certificates, *flags) as other:
+        yield one, other
+
+
+def test_a_lease_is_the_same_on_both(pair: tuple[Apiserver, Apiserver]) -> None:
+    with closing(calling(pair[0])) as first, closing(calling(pair[1])) as second:
+        path = new_path()
+        here, there = Lease(first, path), Lease(second, path)
+        token = here.acquire("a")["fencingToken"]
+        assert there.acquire("b")["acquired"] is False
+        assert there.renew("a", token)["acquired"] is True
+        assert there.release("a", token).status == 204
+        won = there.acquire("b")
+        assert (won["acquired"], won["fencingToken"]) == (True, token + 1)
+        assert here.renew("a", token)["acquired"] is False
+
+
+def test_a_session_opened_on_one_is_renewed_on_the_other(pair: tuple[Apiserver, Apiserver]) -> None:
+    with closing(calling(pair[0])) as first, closing(calling(pair[1])) as second:
+        path = new_path()
+        session = json.loads(first.post("/v1alpha1/sessions", {"holder": "a", "ttlSeconds": 30}).body)
+        asked = {"holder": "a", "session": session["id"]}
+        assert first.post(f"{path}/acquire", asked).ok()["acquired"] is True
+        assert second.post(f"/v1alpha1/sessions/{session['id']}/renew", {}).ok()["alive"] is True
+        assert Lease(second, path).acquire("b")["acquired"] is False
+
+
+def test_one_that_stops_is_not_missed(
+    pair: tuple[Apiserver, Apiserver], certificates: Certificates, flags: list[str]
+) -> None:
+    with apiserver(certificates, *flags) as third:
+        with closing(calling(third)) as caller:
+            path = new_path()
+            token = Lease(caller, path).acquire("a")["fencingToken"]
+        third.stop()
+    with closing(calling(pair[0])) as caller:
+        assert Lease(caller, path).renew("a", token)["acquired"] is True
+
+
+def test_a_data_source_is_never_shown(
+    certificates: Certificates, tmp_path: Path, database: tuple[str, DatabaseServer, str]
+) -> None:
+    driver, server, _ = database
+    file = tmp_path / "dsn"
+    sources = {
+        "postgres": f"postgres://berth:s3cret@127.0.0.1:{server.port}/nosuch?sslmode=disable",
+        "mysql": f"nobody:s3cret@tcp(127.0.0.1:{server.port})/berth",
+    }
+    file.write_text(sources[driver])
+    sql = ("--store-backend=sql", f"--sql-driver={driver}", f"--sql-dsn-file={file}", "--auth-mode=none")
+    started = Apiserver(*certificates.flags, "--listen-addr=127.0.0.1:0", "--metrics-addr=", *sql)
+    try:
+        assert started.process.wait(20) == 1
+    finally:
+        started.close()
+    assert "cannot use the database" in started.text
+    assert "s3cret" not in started.text
