@@ -26,6 +26,17 @@ class Reading(Struct, frozen=True, gc=False):
     sessions: Mapping[str, SessionSeen]
 
 
+class Changes(Struct, frozen=True, gc=False):
+    """What other servers have written: leases that may have changed hands, and sessions that have ended.
+
+    `everything`: any of them may have, since something could have been missed.
+    """
+
+    leases: frozenset[Key] = frozenset()
+    sessions: frozenset[str] = frozenset()
+    everything: bool = False
+
+
 class Store(Protocol):
     """Linearizable for each record, durable once a write is told to have won.
 
@@ -69,6 +80,19 @@ class Store(Protocol):
 
     async def ping(self) -> None:
         """Return if a write could be made now. Constant cost."""
+        ...
+
+
+class SharedStore(Store, Protocol):
+    """A store that other servers may write to as well."""
+
+    def changes(self) -> AsyncGenerator[Changes]:
+        """What others write from now on, within a second; renewals are no changes.
+
+        Hints, to read again by: one may be told twice, or without a change, and nothing depends on one that
+        is lost. The first, and the first after a time in which some could not be heard, is `everything`. Ends
+        only by being closed or cancelled, and holds a bounded amount for who is slow.
+        """
         ...
 
 

@@ -19,12 +19,16 @@ from berth.core.names import Key
 from berth.core.records import Record, Session
 from berth.runtime.aio import Aio, open_aio
 from berth.store import mariadb_statements as sql
-from berth.store.api import StoreFault, StoreRefused
+from berth.store.api import Changes, StoreFault, StoreRefused
 from berth.store.mariadb_driver import RETRIABLE, Mariadb, code, connect
 from berth.store.mariadb_dsn import Source, source
 from berth.store.mariadb_schema import bring_up_to_date, recognize, warn_of_losses
 from berth.store.schema import Migrate, known_migrations
+from berth.store.sql_changes import HEARD_MAX, Heard, Polled
 from berth.store.sql_store import OPEN_SECONDS, Found, Settings, SqlStore, Written, found, written
+
+POLL_SECONDS = 0.05
+POLL_MOST_SECONDS = 0.6
 
 _CALL_BITS = 62
 
@@ -71,6 +75,7 @@ class MariadbStore(SqlStore[Mariadb]):
         self._aio = aio
         self._source = where
         self._sql = statements
+        self._server = str(randbits(_CALL_BITS))
 
     async def prepare(self, migrate: Migrate) -> None:
         """Bring the schema up to date, or verify it. Raises StoreRefused, StoreFault."""
@@ -83,10 +88,29 @@ class MariadbStore(SqlStore[Mariadb]):
         await self._find((), ())
         await self._find_after(None, 1)
         everything = self._sql.writing(leases=True, sessions=True)
-        await self._call({"leases": "[]", "sessions": "[]", "call": "0"}, everything, writes=True)
+        given = {"leases": "[]", "sessions": "[]", "call": "0", "server": self._server}
+        await self._call(given, everything, writes=True)
 
     async def forget(self, sessions: Collection[str]) -> None:
         await self._call({"ids": _json(sessions)}, self._sql.forget, writes=True)
+
+    async def changes(self) -> AsyncGenerator[Changes]:
+        """See `SharedStore`. It asks often while there is something, and less often else."""
+        heard, polled = Heard(), Polled()
+        pause_seconds = POLL_SECONDS
+        while True:
+            try:
+                given = {"since": str(polled.since_us), "server": self._server}
+                polled.take(heard, await self._rows(self._sql.changed.format(limit=HEARD_MAX), **given))
+            except StoreFault as fault:
+                self._logger.warning("other servers are not heard", error=str(fault))
+                heard.miss()
+            else:
+                changes = heard.take()
+                pause_seconds = POLL_SECONDS if changes else min(POLL_MOST_SECONDS, pause_seconds * 1.5)
+                if changes:
+                    yield changes
+            await trio.sleep(pause_seconds)
 
     async def _find(self, keys: Collection[Key], sessions: Collection[str]) -> Found:
         return found(await self._rows(self._sql.read, keys=_json(keys), ids=_json(sessions)))
@@ -107,7 +131,7 @@ class MariadbStore(SqlStore[Mariadb]):
             return await self._put_all(leases, sessions)
 
     async def _put_all(self, leases: Sequence[Record], sessions: Sequence[Session]) -> Written:
-        given = {"call": str(randbits(_CALL_BITS))}
+        given = {"call": str(randbits(_CALL_BITS)), "server": self._server}
         if leases:
             given["leases"] = sql.lease_rows(leases)
         if sessions:

@@ -59,6 +59,7 @@ class Statements(NamedTuple):
     won_sessions: str
     forget: str
     ping: str
+    changed: str
 
     def writing(self, *, leases: bool, sessions: bool) -> str:
         """A write of what there is, and what of it has won: the rows of the last statement."""
@@ -99,6 +100,11 @@ def statements(now: str = NOW) -> Statements:
             WHERE s.ended IS NOT NULL""",
         ping=f"""UPDATE berth_meta SET pinged_at = {now};
             SELECT {_us(now)}, (SELECT version FROM berth_leases LIMIT 1)""",
+        changed=f"""SELECT 0, NULL, NULL, {_us(now)} UNION ALL (SELECT 1, namespace, name, {_us("changed_at")}
+            FROM berth_leases FORCE INDEX (changed_at) WHERE {_SINCE} LIMIT {{limit}})
+            UNION ALL (SELECT 2, id, NULL, {_us("changed_at")}
+            FROM berth_sessions FORCE INDEX (changed_at) WHERE {_SINCE}
+            AND ended IS NOT NULL LIMIT {{limit}})""",
     )
 
 
@@ -109,6 +115,8 @@ def _us(instant: str) -> str:
 def _at(column: str) -> str:
     return f"({_EPOCH} + INTERVAL w.{column} MICROSECOND)"
 
+
+_SINCE = f"changed_at > {_EPOCH} + INTERVAL @since MICROSECOND AND changed_by <> @server"
 
 _LEASE = f"""1, l.namespace, l.name, l.holder, IF(l.extra_version = l.version, l.extra, NULL),
     {_us("l.acquired_at")}, {_us("l.renewed_at")}, NULL, l.ttl_ms, l.fencing_token, l.version,
@@ -123,10 +131,18 @@ def _referred(leases: str) -> str:
         COLUMNS (session varchar(253) {_TEXT} PATH '$.session')) AS t WHERE t.session IS NOT NULL"""
 
 
+def _tokens(extra: str) -> str:
+    return f"JSON_EXTRACT({extra}, '$.tenures[*].token')"
+
+
 def _write_leases(now: str) -> str:
     incarnation = "(SELECT incarnation FROM berth_meta)"
+    changed = f"""w.holder <> l.holder OR w.fencing_token <> l.fencing_token
+        OR NOT ({_tokens("w.extra")} <=> {_tokens("l.extra")})"""
     return f"""UPDATE {_LEASES} STRAIGHT_JOIN berth_leases AS l {_BY_KEY}
-        SET l.incarnation = IF(w.fencing_token = l.fencing_token, l.incarnation, {incarnation}),
+        SET l.changed_by = IF({changed}, @server, l.changed_by),
+            l.changed_at = IF({changed}, {now}, l.changed_at),
+            l.incarnation = IF(w.fencing_token = l.fencing_token, l.incarnation, {incarnation}),
             l.renewed_at = COALESCE({_at("renewed_us")},
                 IF(l.holder = '', {now}, GREATEST(l.renewed_at, {now}))),
             l.holder = w.holder, l.ttl_ms = w.ttl_ms, l.acquired_at = {_at("acquired_us")},
@@ -135,25 +151,27 @@ def _write_leases(now: str) -> str:
         WHERE l.version = w.version - 1 AND (w.fencing_token = l.fencing_token
             OR w.fencing_token >= l.fencing_token + {TOKEN_JUMP} * ({incarnation} - l.incarnation));
         INSERT INTO berth_leases (namespace, name, holder, ttl_ms, acquired_at, renewed_at, fencing_token,
-            version, extra, extra_version, incarnation, written_by)
+            version, extra, extra_version, incarnation, written_by, changed_at, changed_by)
         SELECT w.namespace, w.name, w.holder, w.ttl_ms, {_at("acquired_us")},
             COALESCE({_at("renewed_us")}, {now}), w.fencing_token, w.version, w.extra, w.version,
-            {incarnation}, @call
+            {incarnation}, @call, {now}, @server
         FROM {_LEASES} WHERE w.version = 1 AND w.fencing_token > {TOKEN_JUMP} * {incarnation}
         ON DUPLICATE KEY UPDATE berth_leases.version = berth_leases.version"""
 
 
 def _write_sessions(now: str) -> str:
     return f"""UPDATE {_SESSIONS} STRAIGHT_JOIN berth_sessions AS s {_BY_ID}
-        SET s.renewed_at = COALESCE({_at("renewed_us")}, GREATEST(s.renewed_at, {now})),
+        SET s.changed_by = IF(w.ended IS NULL, s.changed_by, @server),
+            s.changed_at = IF(w.ended IS NULL, s.changed_at, {now}),
+            s.renewed_at = COALESCE({_at("renewed_us")}, GREATEST(s.renewed_at, {now})),
             s.holder = w.holder, s.instance = w.instance, s.ttl_us = w.ttl_us,
             s.opened_at = {_at("opened_us")}, s.ended = w.ended, s.ended_at = {_at("ended_us")},
             s.written_by = @call, s.version = w.version
         WHERE s.version = w.version - 1;
         INSERT INTO berth_sessions (id, version, holder, instance, ttl_us, opened_at, renewed_at, ended,
-            ended_at, written_by)
+            ended_at, written_by, changed_at, changed_by)
         SELECT w.id, w.version, w.holder, w.instance, w.ttl_us, {_at("opened_us")},
-            COALESCE({_at("renewed_us")}, {now}), w.ended, {_at("ended_us")}, @call
+            COALESCE({_at("renewed_us")}, {now}), w.ended, {_at("ended_us")}, @call, {now}, @server
         FROM {_SESSIONS} WHERE w.version = 1
         ON DUPLICATE KEY UPDATE berth_sessions.version = berth_sessions.version"""
 

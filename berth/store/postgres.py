@@ -16,13 +16,17 @@ from berth.core.names import Key
 from berth.core.records import Record, Session
 from berth.runtime.aio import Aio, open_aio
 from berth.store import postgres_statements as sql
-from berth.store.api import StoreFault, StoreRefused
+from berth.store.api import Changes, StoreFault, StoreRefused
 from berth.store.postgres_driver import SETTINGS, Postgres, checked_dsn, connect
 from berth.store.postgres_schema import bring_up_to_date, recognize
 from berth.store.schema import Migrate, known_migrations
+from berth.store.sql_changes import Heard
 from berth.store.sql_store import OPEN_SECONDS, Found, Settings, SqlStore, Written, found, written
 
 SETTINGS_SECONDS = 3.0
+LISTEN_SECONDS = 5.0
+"""How long nothing is heard before it is seen whether the connection is still there."""
+RELISTEN_SECONDS = 0.3
 
 
 @asynccontextmanager
@@ -67,6 +71,7 @@ class PostgresStore(SqlStore[Postgres]):
         self._aio = aio
         self._dsn = dsn
         self._sql = statements
+        self._own: dict[int, Postgres] = {}
 
     async def prepare(self, migrate: Migrate) -> None:
         """Bring the schema up to date, or verify it. Raises StoreRefused, StoreFault."""
@@ -81,6 +86,38 @@ class PostgresStore(SqlStore[Postgres]):
 
     async def forget(self, sessions: Collection[str]) -> None:
         await self._fetch(self._sql.forget, list(sessions), writes=True)
+
+    async def changes(self) -> AsyncGenerator[Changes]:
+        """See `SharedStore`. It has a connection of its own, beside the pool's."""
+        heard = Heard()
+        while True:
+            heard.miss()
+            try:
+                async with self._listening(heard) as db:
+                    while db.sound:
+                        with trio.move_on_after(LISTEN_SECONDS) as quiet:
+                            await heard.wait()
+                        if quiet.cancelled_caught:
+                            await db.fetch("SELECT 1", writes=False)
+                        elif db.sound and (changes := heard.take()) is not None:
+                            yield changes
+            except StoreFault as fault:
+                self._logger.warning("other servers are not heard", error=str(fault))
+            await trio.sleep(RELISTEN_SECONDS)
+
+    @asynccontextmanager
+    async def _listening(self, heard: Heard) -> AsyncGenerator[Postgres]:
+        def hear(pid: int, payload: str) -> None:
+            own = self._own.get(pid)
+            if own is None or not own.sound:
+                heard.add(sql.heard(payload))
+
+        db = await self._connect()
+        try:
+            await db.listen(sql.CHANNEL, hear, heard.miss)
+            yield db
+        finally:
+            db.discard()
 
     async def _find(self, keys: Collection[Key], sessions: Collection[str]) -> Found:
         columns = [key.namespace for key in keys], [key.name for key in keys], list(sessions)
@@ -121,4 +158,5 @@ class PostgresStore(SqlStore[Postgres]):
         except BaseException:
             db.discard()
             raise
+        self._own = {pid: own for pid, own in self._own.items() if own.sound} | {db.pid: db}
         return db

@@ -98,6 +98,25 @@ class Postgres:
         """Any number of statements, without arguments. Raises StoreFault."""
         await self._call(partial(self._raw.execute, script), True, seconds)
 
+    @property
+    def pid(self) -> int:
+        """The server's process behind it."""
+        return self._raw.get_server_pid()
+
+    async def listen(self, channel: str, heard: Callable[[int, str], None], lost: Callable[[], None]) -> None:
+        """Call `heard` with the sender's process and the text of a notification, and `lost` when there will
+        be no more. Raises StoreFault.
+        """
+
+        def hear(_: object, pid: int, __: object, text: str) -> None:
+            heard(pid, text)
+
+        def end(_: object) -> None:
+            lost()
+
+        self._raw.add_termination_listener(end)
+        await self._call(partial(self._raw.add_listener, channel, hear), False, CALL_SECONDS)
+
     async def prepare(self, sql: str) -> None:
         """Check that a statement could be made. Raises StoreFault."""
         await self._call(partial(self._raw.prepare, sql), False, CALL_SECONDS)

@@ -8,12 +8,17 @@ asking. A write locks its rows in the order of their keys, whatever the plan, so
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from berth.core.names import Key
 from berth.core.records import Record, Session
 from berth.store.doubts import TOKEN_JUMP
 from berth.store.sql_rows import LeaseRow, SessionRow, lease_row, session_row
 
 NOW = "statement_timestamp()"
 """Not now(), which stands still in a transaction, nor clock_timestamp(), which moves within a statement."""
+
+
+CHANNEL = "berth_changes"
+"""Where servers tell each other what they have written."""
 
 
 class Statements(NamedTuple):
@@ -77,6 +82,8 @@ def _write_leases(now: str) -> str:
     renewed = (
         f"coalesce(w.renewed_at, CASE WHEN l.holder = '' THEN {now} ELSE greatest(l.renewed_at, {now}) END)"
     )
+    changed = f"""w.holder <> l.holder OR w.fencing_token <> l.fencing_token
+                OR {_tokens("w.extra::jsonb")} IS DISTINCT FROM {_tokens("l.extra")}"""
     jump = f"{TOKEN_JUMP} * ((SELECT incarnation FROM berth_meta) - l.incarnation)"
     return f"""w AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[],
             $6::timestamptz[], $7::integer[], $8::bigint[], $9::text[])
@@ -88,7 +95,7 @@ def _write_leases(now: str) -> str:
             FROM w WHERE w.version = 1
                 AND w.fencing_token > {TOKEN_JUMP} * (SELECT incarnation FROM berth_meta)
             ON CONFLICT (namespace, name) DO NOTHING RETURNING namespace, name),
-        locked AS MATERIALIZED (SELECT l.namespace, l.name
+        locked AS MATERIALIZED (SELECT l.namespace, l.name, {changed} AS changed
             FROM w JOIN berth_leases AS l USING (namespace, name) WHERE l.version = w.version - 1
             ORDER BY l.namespace, l.name FOR NO KEY UPDATE OF l),
         kept AS (UPDATE berth_leases AS l SET holder = w.holder, ttl_ms = w.ttl_ms,
@@ -100,8 +107,8 @@ def _write_leases(now: str) -> str:
             FROM locked JOIN w USING (namespace, name)
             WHERE l.namespace = w.namespace AND l.name = w.name AND l.version = w.version - 1
                 AND (w.fencing_token = l.fencing_token OR w.fencing_token >= l.fencing_token + {jump})
-            RETURNING l.namespace, l.name),
-        won_leases (a, b) AS (SELECT * FROM made UNION ALL SELECT * FROM kept)"""
+            RETURNING l.namespace, l.name, locked.changed),
+        won_leases (a, b, changed) AS (SELECT *, true FROM made UNION ALL SELECT * FROM kept)"""
 
 
 def _write_sessions(now: str) -> str:
@@ -120,8 +127,9 @@ def _write_sessions(now: str) -> str:
                 instance = v.instance, ttl_us = v.ttl_us, opened_at = v.opened_at,
                 renewed_at = coalesce(v.renewed_at, greatest(s.renewed_at, {now})),
                 ended = v.ended, ended_at = v.ended_at
-            FROM held JOIN v USING (id) WHERE s.id = v.id AND s.version = v.version - 1 RETURNING s.id),
-        won_sessions (a) AS (SELECT * FROM opened UNION ALL SELECT * FROM moved)"""
+            FROM held JOIN v USING (id) WHERE s.id = v.id AND s.version = v.version - 1
+            RETURNING s.id, s.ended IS NOT NULL),
+        won_sessions (a, changed) AS (SELECT id, false FROM opened UNION ALL SELECT * FROM moved)"""
 
 
 def _writing(now: str, *parts: str, first_session: int = 0) -> str:
@@ -131,9 +139,27 @@ def _writing(now: str, *parts: str, first_session: int = 0) -> str:
     won = [f"SELECT 0, NULL::text, NULL::text, {now}"]
     if "won_leases" in text:
         won.append("SELECT 1, a, b, NULL::timestamptz FROM won_leases")
+        won.append(_told("a || '/' || b", "won_leases"))
     if "won_sessions" in text:
         won.append("SELECT 2, a, NULL::text, NULL::timestamptz FROM won_sessions")
+        won.append(_told("a", "won_sessions"))
     return f"WITH {text}\n{' UNION ALL '.join(won)}"
+
+
+def _told(what: str, won: str) -> str:
+    """Tell other servers, but of no renewal: a commit that tells waits for every other that does."""
+    return f"""SELECT 3, pg_notify('{CHANNEL}', {what})::text, NULL::text, NULL::timestamptz
+        FROM {won} WHERE changed"""
+
+
+def _tokens(extra: str) -> str:
+    return f"jsonb_path_query_array({extra}, '$.tenures[*].token')"
+
+
+def heard(payload: str) -> Key | str:
+    """The lease or the session that another server has told of. No session's id has a slash."""
+    namespace, slash, name = payload.partition("/")
+    return Key(namespace, name) if slash else payload
 
 
 def lease_columns(records: Iterable[Record]) -> tuple[list[Any], ...]:

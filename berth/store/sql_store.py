@@ -171,7 +171,7 @@ def found(rows: Iterable[Sequence[Any]]) -> Found:
 
 
 def written(rows: Iterable[Sequence[Any]]) -> Written:
-    """What the rows of a write say: 0: the clock; 1: a lease won; 2: a session won."""
+    """What the rows of a write say. 0: the clock; 1: a lease won; 2: a session won; others: nothing."""
     won: set[Key | str] = set()
     now_us = 0
     for kind, first, second, at_us in rows:
@@ -179,6 +179,6 @@ def written(rows: Iterable[Sequence[Any]]) -> Written:
             won.add(Key(first, second))
         elif kind == 2:
             won.add(first)
-        else:
+        elif kind == 0:
             now_us = at_us
     return Written(won, now_us)

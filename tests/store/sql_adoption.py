@@ -108,7 +108,8 @@ class SqlAdoption:
         )
         reference.on(
             f"""INSERT INTO berth_leases (namespace, name, holder, ttl_ms, acquired_at, renewed_at,
-                fencing_token, version) VALUES ('default', 'z', 'back', 1000, {self.present}, {self.present}, 1, 1)"""
+                fencing_token, version)
+                VALUES ('default', 'z', 'back', 1000, {self.present}, {self.present}, 1, 1)"""
         )
         async with self.opened(reference, "off") as store:
             record = (await read_one(store)).record

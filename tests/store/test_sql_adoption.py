@@ -31,7 +31,8 @@ class TestPostgres(SqlAdoption):
 
 class TestMariadb(SqlAdoption):
     create_reference = """CREATE TABLE berth_leases (namespace varchar(253) NOT NULL,
-        name varchar(253) NOT NULL, holder varchar(253) NOT NULL, ttl_ms bigint NOT NULL, acquired_at datetime(6) NOT NULL,
+        name varchar(253) NOT NULL, holder varchar(253) NOT NULL, ttl_ms bigint NOT NULL,
+        acquired_at datetime(6) NOT NULL,
         renewed_at datetime(6) NOT NULL, fencing_token int NOT NULL, version bigint NOT NULL DEFAULT 1,
         PRIMARY KEY (namespace, name)) ENGINE = InnoDB"""
     present, past = "UTC_TIMESTAMP(6)", "'2024-01-01 00:00:00'"

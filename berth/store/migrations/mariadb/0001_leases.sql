@@ -21,6 +21,7 @@ ALTER TABLE berth_leases CONVERT TO CHARACTER SET utf8mb4;
 
 -- extra: what the columns above have no room for, of the version extra_version and of no other.
 -- incarnation: that of the database when the token was issued. written_by: the call that wrote it last.
+-- changed_at, changed_by: when it last changed hands, and on which server's behalf.
 ALTER TABLE berth_leases
     MODIFY namespace varbinary(253) NOT NULL,
     MODIFY name varbinary(253) NOT NULL,
@@ -28,7 +29,10 @@ ALTER TABLE berth_leases
     ADD COLUMN extra longtext CHARACTER SET utf8mb4,
     ADD COLUMN extra_version bigint NOT NULL DEFAULT 0,
     ADD COLUMN incarnation int NOT NULL DEFAULT 0,
-    ADD COLUMN written_by bigint NOT NULL DEFAULT 0;
+    ADD COLUMN written_by bigint NOT NULL DEFAULT 0,
+    ADD COLUMN changed_at datetime(6) NOT NULL DEFAULT '2000-01-01',
+    ADD COLUMN changed_by bigint NOT NULL DEFAULT 0,
+    ADD KEY (changed_at);
 
 -- What was renewed by other clocks counts as renewed now: so none of it ends early.
 UPDATE berth_leases SET renewed_at = UTC_TIMESTAMP(6), version = version + 1 WHERE holder <> '';
@@ -44,7 +48,10 @@ CREATE TABLE berth_sessions (
     renewed_at datetime(6) NOT NULL,
     ended      varbinary(10),
     ended_at   datetime(6),
-    written_by bigint NOT NULL
+    written_by bigint NOT NULL,
+    changed_at datetime(6) NOT NULL, -- when it was opened or ended
+    changed_by bigint NOT NULL,
+    KEY (changed_at)
 ) ENGINE = InnoDB;
 
 -- One row: which server this is, as last seen, and how often it turned out to be another than before. The
