@@ -14,6 +14,7 @@ from berth.cli.dev import DevOptions
 from berth.cli.main import COMMANDS, LazyGroup
 from berth.cli.options import OptionsCommand
 from berth.cli.roles import ROLES
+from berth.cli.store import StoreOptions
 from berth.config.render import markdown_table
 from berth.roles.apiserver.options import ApiserverOptions
 
@@ -44,6 +45,12 @@ SECTIONS = (
         "In a TOML file these stand in the table `[apiserver]`. SIGHUP reads again what applies on reload.",
     ),
     ("berth dev", "dev", DevOptions, "In a TOML file these stand in the table `[dev]`."),
+    (
+        "berth store",
+        "store",
+        StoreOptions,
+        "In a TOML file these stand in the table `[store]`. [Stores](stores.md) tells what the commands do.",
+    ),
     (
         "Client commands",
         "",

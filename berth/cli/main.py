@@ -56,6 +56,7 @@ COMMANDS = (
     ),
     Entry("session", "List, show and end sessions", "berth.cli.session:session"),
     Entry("doctor", "Find what is wrong between you and the servers", "berth.cli.doctor:doctor"),
+    Entry("store", "Check, migrate, export and import a server's database", "berth.cli.store:store"),
     Entry("whoami", "Show who the server takes you for", "berth.cli.whoami:whoami"),
     Entry("version", "Show what this build is", "berth.cli.version:version"),
     Entry("completion", "Print a shell's completion script", "berth.cli.completion:completion"),

@@ -25,7 +25,7 @@ from berth.store.mariadb_dsn import Source, source
 from berth.store.mariadb_schema import bring_up_to_date, recognize, warn_of_losses
 from berth.store.schema import Migrate, known_migrations
 from berth.store.sql_changes import HEARD_MAX, Heard, Polled
-from berth.store.sql_store import OPEN_SECONDS, Found, Settings, SqlStore, Written, found, written
+from berth.store.sql_store import OPEN_SECONDS, Facts, Found, Settings, SqlStore, Written, found, written
 
 POLL_SECONDS = 0.05
 POLL_MOST_SECONDS = 0.6
@@ -93,6 +93,13 @@ class MariadbStore(SqlStore[Mariadb]):
 
     async def forget(self, sessions: Collection[str]) -> None:
         await self._call({"ids": _json(sessions)}, self._sql.forget, writes=True)
+
+    async def facts(self) -> Facts:
+        (row,) = await self._rows(self._sql.facts)
+        return Facts(*row)
+
+    async def change_incarnation(self, times: int) -> None:
+        await self._call({}, self._sql.change_incarnation.format(times=times), writes=True)
 
     async def changes(self) -> AsyncGenerator[Changes]:
         """See `SharedStore`. It asks often while there is something, and less often else."""

@@ -21,9 +21,9 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS berth_schema (version int NOT NULL PRIMA
 _DONE_BEFORE = {1050, 1060}  # the table, or the column, is there
 _REFERENCE = {"namespace", "name", "holder", "ttl_ms", "acquired_at", "renewed_at", "fencing_token"}
 
-# In a set of replicas each server has its own id; MySQL has more than that.
-_IDENTITY = """SHOW GLOBAL VARIABLES WHERE Variable_name IN
-    ('server_uuid', 'server_uid', 'server_id', 'gtid_domain_id')"""
+# In a set of replicas each server has its own id, and with MySQL a uuid in its data. MariaDB's server_uid is
+# made from the network card, which a container changes with every start.
+_IDENTITY = """SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_id', 'gtid_domain_id')"""
 
 # What needs the identity of before comes first.
 _RECOGNIZE = """UPDATE berth_meta SET

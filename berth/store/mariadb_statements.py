@@ -60,6 +60,8 @@ class Statements(NamedTuple):
     forget: str
     ping: str
     changed: str
+    facts: str
+    change_incarnation: str
 
     def writing(self, *, leases: bool, sessions: bool) -> str:
         """A write of what there is, and what of it has won: the rows of the last statement."""
@@ -100,6 +102,10 @@ def statements(now: str = NOW) -> Statements:
             WHERE s.ended IS NOT NULL""",
         ping=f"""UPDATE berth_meta SET pinged_at = {now};
             SELECT {_us(now)}, (SELECT version FROM berth_leases LIMIT 1)""",
+        facts=f"""SELECT identity, incarnation, {_us("changed_at")}, ttl_max_us,
+            (SELECT COUNT(*) FROM berth_leases), (SELECT COUNT(*) FROM berth_sessions WHERE ended IS NULL),
+            {_us(now)} FROM berth_meta""",
+        change_incarnation=f"UPDATE berth_meta SET incarnation = incarnation + {{times}}, changed_at = {now}",
         changed=f"""SELECT 0, NULL, NULL, {_us(now)} UNION ALL (SELECT 1, namespace, name, {_us("changed_at")}
             FROM berth_leases FORCE INDEX (changed_at) WHERE {_SINCE} LIMIT {{limit}})
             UNION ALL (SELECT 2, id, NULL, {_us("changed_at")}

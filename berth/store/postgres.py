@@ -21,7 +21,7 @@ from berth.store.postgres_driver import SETTINGS, Postgres, checked_dsn, connect
 from berth.store.postgres_schema import bring_up_to_date, recognize
 from berth.store.schema import Migrate, known_migrations
 from berth.store.sql_changes import Heard
-from berth.store.sql_store import OPEN_SECONDS, Found, Settings, SqlStore, Written, found, written
+from berth.store.sql_store import OPEN_SECONDS, Facts, Found, Settings, SqlStore, Written, found, written
 
 SETTINGS_SECONDS = 3.0
 LISTEN_SECONDS = 5.0
@@ -86,6 +86,13 @@ class PostgresStore(SqlStore[Postgres]):
 
     async def forget(self, sessions: Collection[str]) -> None:
         await self._fetch(self._sql.forget, list(sessions), writes=True)
+
+    async def facts(self) -> Facts:
+        (row,) = await self._fetch(self._sql.facts, writes=False)
+        return Facts(*row)
+
+    async def change_incarnation(self, times: int) -> None:
+        await self._fetch(self._sql.change_incarnation, times, writes=True)
 
     async def changes(self) -> AsyncGenerator[Changes]:
         """See `SharedStore`. It has a connection of its own, beside the pool's."""

@@ -37,6 +37,8 @@ class Statements(NamedTuple):
     forget: str
     ping: str
     raise_ttl: str
+    facts: str
+    change_incarnation: str
 
 
 def statements(now: str = NOW) -> Statements:
@@ -61,6 +63,9 @@ def statements(now: str = NOW) -> Statements:
         ping=f"""WITH pinged AS (UPDATE berth_meta SET pinged_at = {now} RETURNING pinged_at)
             SELECT pinged_at, (SELECT version FROM berth_leases LIMIT 1) FROM pinged""",
         raise_ttl="UPDATE berth_meta SET ttl_max_us = greatest(ttl_max_us, $1)",
+        facts=f"""SELECT identity, incarnation, changed_at, ttl_max_us, (SELECT count(*) FROM berth_leases),
+            (SELECT count(*) FROM berth_sessions WHERE ended IS NULL), {now} FROM berth_meta""",
+        change_incarnation=f"UPDATE berth_meta SET incarnation = incarnation + $1, changed_at = {now}",
     )
 
 

@@ -49,6 +49,18 @@ class Found(NamedTuple):
     sessions: list[Session]
 
 
+class Facts(NamedTuple):
+    """What a database says of itself."""
+
+    identity: str
+    incarnation: int
+    changed_at_us: int | None
+    ttl_max_us: int
+    leases: int
+    sessions: int
+    now_us: int
+
+
 class Written(NamedTuple):
     """What of a write won, and the database's clock."""
 
@@ -110,9 +122,9 @@ class SqlStore(ABC, Generic[ConnectionT]):
         self._ttl_max_us = max(self._ttl_max_us, found.head.ttl_max_us)
         self._doubts.note(sent_us, found.head)
         now_us = found.head.now_us
-        return self._doubts.judged(
-            reading(Instant(now_us, now_us), keys, found.records, found.sessions), found.issued
-        )
+        ids = [each.id for each in found.sessions]
+        plain = reading(Instant(now_us, now_us), keys, found.records, ids, lambda _: found.sessions)
+        return self._doubts.judged(plain, found.issued)
 
     async def _allow_ttl(self, ttl_us: int) -> None:
         """Write down, in powers of two so that it is rarely written, that so long a ttl is granted."""
@@ -120,6 +132,14 @@ class SqlStore(ABC, Generic[ConnectionT]):
             ceiling_us = 1 << (ttl_us - 1).bit_length()
             await self._write_ttl_max(ceiling_us)
             self._ttl_max_us = max(self._ttl_max_us, ceiling_us)
+
+    @abstractmethod
+    async def facts(self) -> Facts:
+        """What there is to know about the database. Goes through all of it."""
+
+    @abstractmethod
+    async def change_incarnation(self, times: int) -> None:
+        """Take the database for another, so often: nothing is granted for the longest ttl, tokens jump."""
 
     @abstractmethod
     async def forget(self, sessions: Collection[str]) -> None: ...

@@ -3,7 +3,8 @@
 import pytest
 from msgspec.structs import replace
 
-from berth.core.decide import decide, decide_in_turn
+from berth.core.decide import decide
+from berth.core.in_turn import decide_in_turn
 from berth.core.records import TOKEN_MAX, Observed, check_record
 from berth.core.requests import Acquire, Acquired, Refused, Release, Renew, Renewed
 from tests.core.readings import KEY, lease, never

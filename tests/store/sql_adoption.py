@@ -4,7 +4,9 @@ Inherit `SqlAdoption` beside a fixture named `server`. The statements are the re
 documents show them.
 """
 
+import re
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -119,6 +121,28 @@ class SqlAdoption:
             assert (tenure.holder, tenure.token, tenure.ttl_us) == ("back", 8, 60 * SECOND)
             assert (record.version, record.lock_delay_us) == (8, 0)
             await must_win(store, replace(record, version=9))
+
+    async def test_what_berth_has_added_can_be_removed(self, reference: Any):
+        async with self.opened(reference) as store:
+            await must_win(store, held(Key("default", "new")))
+        for statement in self.removal():
+            reference.on(statement)
+        assert len(reference.on("SELECT * FROM berth_leases WHERE name = 'new'")[0]) == 8
+        async with self.opened(reference) as store:
+            record = (await read_one(store)).record
+            assert record is not None
+            assert record.token == 7
+
+    def removal(self) -> list[str]:
+        """As the manual says it."""
+        page = Path(__file__).parents[2] / "docs" / "stores.md"
+        (script,) = re.findall(r"```sql\n(.*?)```", page.read_text(), re.DOTALL)
+        common, more = script.split("-- MariaDB has these as well:")
+        return [each for each in (common + self.more_to_remove(more)).split(";") if each.strip()]
+
+    def more_to_remove(self, script: str) -> str:
+        """What of the manual's own lines for MariaDB counts here."""
+        return ""
 
     async def test_a_table_of_somebody_else_s_is_refused_untouched(self, server: Any):
         server.on("CREATE TABLE berth_leases (ship int)")

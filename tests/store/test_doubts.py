@@ -56,7 +56,9 @@ class Database:
         now_us = self.now_us
         self.clock.advance(0.003)
         self.doubts.note(sent_us, Head(now_us, self.incarnation, self.changed_at_us, 60 * SECOND))
-        plain = reading(Instant(now_us, now_us), [KEY, NEW], {KEY: self.record}, self.sessions)
+        ids = [each.id for each in self.sessions]
+        instant = Instant(now_us, now_us)
+        plain = reading(instant, [KEY, NEW], {KEY: self.record}, ids, lambda _: self.sessions)
         return dict(self.doubts.judged(plain, {KEY: self.issued}).leases)
 
     def lease(self) -> Observed:

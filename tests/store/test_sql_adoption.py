@@ -42,5 +42,8 @@ class TestMariadb(SqlAdoption):
         yield mariadb_server
         mariadb_server.empty()
 
+    def more_to_remove(self, script: str) -> str:
+        return script
+
     def opened(self, server: Mariadb, migrate: Migrate = "auto"):
         return open_mariadb(server.source, quiet()[0], migrate=migrate)

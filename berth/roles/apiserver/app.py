@@ -117,7 +117,7 @@ def _from_files(
     except TlsInvalid as fault:
         problems.append(f"--tls-cert-file, --tls-key-file: {fault}")
     try:
-        source = dsn(options)
+        source = dsn(options.sql_dsn, options.sql_dsn_file)
     except DsnFileInvalid as fault:
         problems.append(f"--sql-dsn-file: {fault}")
     if authenticator is None or tls is None or problems:

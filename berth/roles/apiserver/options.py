@@ -12,6 +12,8 @@ from berth.config.option import Opt
 from berth.config.secret import Secret
 from berth.service.limits import LimitSettings
 
+Driver = Literal["postgres", "mysql", "sqlite"]
+
 _POOL_MOST = 100
 _TTL_LEAST_SECONDS = 1.0
 _TTL_MOST_SECONDS = float(2**31 - 1)
@@ -34,9 +36,7 @@ class ApiserverOptions(LogOptions):
         Literal["mem", "sql"] | None,
         Opt("Where leases are kept: mem (with a warning) unless given; it forgets them with the process"),
     ] = None
-    sql_driver: Annotated[
-        Literal["postgres", "mysql", "sqlite"] | None, Opt("Kind of the sql store; mysql is MariaDB, too")
-    ] = None
+    sql_driver: Annotated[Driver | None, Opt("Kind of the sql store; mysql is MariaDB, too")] = None
     sql_dsn: Annotated[
         Secret | None,
         Opt(

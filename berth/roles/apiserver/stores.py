@@ -4,11 +4,13 @@ from collections.abc import AsyncGenerator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
-from berth.roles.apiserver.options import ApiserverOptions
+from berth.config.secret import Secret
+from berth.roles.apiserver.options import ApiserverOptions, Driver
 from berth.runtime.clock import Clock, boot_id
 from berth.runtime.log import Logger
 from berth.store.api import Store
 from berth.store.memory import MemoryStore
+from berth.store.schema import Migrate
 from berth.store.sql_store import POOL_SIZE, Settings
 
 DSN_MAX_BYTES = 65_536
@@ -34,26 +36,27 @@ async def open_store(
         )
         yield MemoryStore(clock, quarantine_seconds=options.mem_quarantine)
         return
-    async with _opened(options, source, clock, logger) as store:
-        yield store
-
-
-def _opened(
-    options: ApiserverOptions, source: str, clock: Clock, logger: Logger
-) -> AbstractAsyncContextManager[Store]:
-    """The sql store. Its driver is loaded only if it is the one that is asked for."""
-    migrate = options.sql_migrate or "auto"
+    assert options.sql_driver is not None
     if options.sql_driver == "sqlite":
-        from berth.store.sqlite import open_sqlite
-
         logger.info("the sqlite store serves one process on one machine")
-        return open_sqlite(source, clock=clock, boot_id=boot_id(), migrate=migrate)
-    if options.sql_dsn is not None:
+    elif options.sql_dsn is not None:
         logger.warning("a data source given by --sql-dsn shows in the list of processes: use --sql-dsn-file")
     settings = Settings(
         clock, logger, options.sql_pool_size or POOL_SIZE, options.store_durability or "async"
     )
-    if options.sql_driver == "postgres":
+    async with open_sql(options.sql_driver, source, settings, options.sql_migrate or "auto") as store:
+        yield store
+
+
+def open_sql(
+    driver: Driver, source: str, settings: Settings, migrate: Migrate
+) -> AbstractAsyncContextManager[Store]:
+    """The sql store. Its driver is loaded only if it is the one that is asked for. Raises `StoreRefused`."""
+    if driver == "sqlite":
+        from berth.store.sqlite import open_sqlite
+
+        return open_sqlite(source, clock=settings.clock, boot_id=boot_id(), migrate=migrate)
+    if driver == "postgres":
         from berth.store.postgres import open_postgres
 
         return open_postgres(source, settings, migrate=migrate)
@@ -62,11 +65,11 @@ def _opened(
     return open_mariadb(source, settings, migrate=migrate)
 
 
-def dsn(options: ApiserverOptions) -> str:
-    """The data source of the sql store, empty for another store. Raises `DsnFileInvalid`."""
-    if options.sql_dsn is not None:
-        return options.sql_dsn.reveal()
-    return _read_dsn(options.sql_dsn_file) if options.sql_dsn_file is not None else ""
+def dsn(given: Secret | None, file: Path | None) -> str:
+    """The data source of the sql store, empty where none is given. Raises `DsnFileInvalid`."""
+    if given is not None:
+        return given.reveal()
+    return _read_dsn(file) if file is not None else ""
 
 
 def _read_dsn(file: Path) -> str:
