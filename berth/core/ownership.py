@@ -4,14 +4,14 @@ Pure. From a lease before and after a request it tells who came and who went, in
 tell nothing, and neither does a holder who keeps what it has.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Literal
 
 from msgspec import Struct
 
 from berth.core.records import Observed, SessionEnd
 from berth.core.requests import Acquired, Forced, Outcome, Released
-from berth.core.standing import Life, lives
+from berth.core.standing import Life, live_views, lives
 
 Kind = Literal["acquired", "released", "expired", "forced"]
 
@@ -55,6 +55,23 @@ def ownership(before: Observed, outcome: Outcome, after: Observed) -> Iterator[O
             record.token if record else 0,
             outcome.clean_handover,
         )
+
+
+def differences(held: Mapping[int, str], observed: Observed) -> Iterator[Ownership]:
+    """What somebody else has changed since `held` (holders by token) was all that was known of the lease."""
+    live = {view.token: view.holder for view in live_views(observed)}
+    gone: dict[int, Life] = {life.tenure.token: life for life in lives(observed)}
+    ended = observed.record.ended if observed.record is not None else None
+    for token, holder in sorted(held.items()):
+        if token not in live:
+            life = gone.get(token)
+            kind = (
+                _BY_END[life.end] if life is not None else "released" if ended and ended.clean else "expired"
+            )
+            yield Ownership(kind, holder, token, observed)
+    for token, holder in live.items():
+        if token not in held:
+            yield Ownership("acquired", holder, token, observed)
 
 
 def ended_by_now(observed: Observed, told: Collection[int]) -> Iterator[Ownership]:

@@ -35,12 +35,13 @@ from berth.service.asking import NOBODY, Answer, Change, Operation, Origin, Rene
 from berth.service.audit import Audit
 from berth.service.feed import Feed
 from berth.service.limits import Limits
+from berth.service.others import Others
 from berth.service.register import Register
 from berth.service.renewing import WORTH_IT, Renewing
 from berth.service.rounds import Rounds
 from berth.service.sweeper import Sweeper, Sweeping
 from berth.service.waiters import Waited, Waiters
-from berth.store.api import Reading, Store
+from berth.store.api import Reading, SharedStore, Store
 
 SESSION_HOLDERS_MAX = 10_000
 
@@ -201,11 +202,12 @@ async def open_leases(
     limits: Limits,
     encode: Callable[[Ownership, str], bytes],
     gather_seconds: float = 0,
+    shared: SharedStore | None = None,
 ) -> AsyncGenerator[LeaseService]:
     """The service; its tasks run as long as the body does and end after it.
 
     `encode` makes the line in which a change is told to watchers, from the change and its revision. For
-    `gather_seconds` see `Rounds`.
+    `gather_seconds` see `Rounds`. `shared` is the store where other servers may write to it as well.
     """
 
     def on_write(change: Change) -> None:
@@ -219,8 +221,18 @@ async def open_leases(
     def on_renewals(renewals: list[Renewal]) -> None:
         register.note_renewals(renewals)
 
+    def on_found(observed: Observed) -> None:
+        limits.holdings.note_found(observed)
+        if others is not None:
+            others.note_found(observed)
+
     def on_change(change: Ownership, origin: Origin) -> None:
         auditor.tell(change, origin)
+        if others is not None:
+            others.note(change)
+        on_any_change(change)
+
+    def on_any_change(change: Ownership) -> None:
         limits.holdings.note(change)
         feed.tell(change)
 
@@ -236,13 +248,16 @@ async def open_leases(
         store,
         clock=clock,
         logger=logger,
-        on_found=limits.holdings.note_found,
+        on_found=on_found,
         on_change=on_change,
         on_opening=waiters.wake,
         on_left_over=sweeper.note_ended,
         is_writing=is_writing,
     )
+    others = Others(shared, register, logger=logger, on_change=on_any_change) if shared else None
     async with open_service_nursery() as nursery:
+        if others is not None:
+            nursery.start_soon(others.run)
         nursery.start_soon(rounds.run)
         nursery.start_soon(register.run)
         nursery.start_soon(sweeper.run)

@@ -82,6 +82,8 @@ class Register:
         """How far the leases have been listed; None when all are known."""
         self._early: set[Key] = set()
         """Leases that were written before they were listed."""
+        self.listed = trio.Event()
+        """Set when all leases that there were are known."""
 
     def note(self, change: Change) -> None:
         """A lease or a session was written."""
@@ -117,6 +119,20 @@ class Register:
         if before_us is None or due_us < before_us:
             self._leases.set(key, due_us)
 
+    def look_under(self, sessions: Collection[str]) -> None:
+        """These sessions may have ended elsewhere."""
+        for session in sessions:
+            if session in self._under:
+                self._set(self._sessions, session, 0)
+
+    def take_in(self, observed: Observed) -> None:
+        """Another server has made this of the lease, and what changed was told."""
+        over = {life.tenure.token for life in lives(observed) if life.state != "live"}
+        if over:
+            self._told.setdefault(observed.key, set()).update(over)
+        self._follow(observed)
+        self._on_opening(observed.key)
+
     async def run(self) -> None:
         """Look at what is due until cancelled."""
         async with trio.open_nursery() as nursery:
@@ -148,6 +164,7 @@ class Register:
             self._unlisted = page[-1].key if len(page) == PAGE else None
             await trio.lowlevel.checkpoint()
         self._early.clear()
+        self.listed.set()
 
     def _take_up(self, observed: Observed) -> None:
         """Know of a lease as it was found; what had ended by then is old news."""
@@ -201,7 +218,7 @@ class Register:
         self, keys: Collection[Key], session: str | None = None, origin: Origin = NOBODY
     ) -> "_Looked | None":
         """Read, and tell what has ended by now; None where the store could not be read."""
-        with self._noting() as noted:
+        with self.noting() as noted:
             try:
                 reading = await self._store.read(keys, () if session is None else (session,))
             except StoreFault as fault:
@@ -261,7 +278,8 @@ class Register:
         timers.set(target, self._clock.boot_us() + in_us)
 
     @contextmanager
-    def _noting(self) -> Generator[set[Key]]:
+    def noting(self) -> Generator[set[Key]]:
+        """While the body reads, the leases that are written: what it reads of them may be old."""
         noted: set[Key] = set()
         self._noted[id(noted)] = noted
         try:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from random import SystemRandom
+from typing import cast
 
 import trio
 
@@ -31,6 +32,7 @@ from berth.service.leases import open_leases
 from berth.service.limits import Limits
 from berth.service.measured import MeasuredStore
 from berth.service.sweeper import Sweeping
+from berth.store.api import SharedStore
 from berth.version import COMMIT, VERSION
 from berth.wire.checks import TtlBounds
 from berth.wire.replies import watch_line
@@ -68,6 +70,7 @@ async def serve(
                 limits=limits,
                 encode=watch_line,
                 gather_seconds=GATHER_SECONDS if options.backend == "sql" else 0,
+                shared=cast("SharedStore", opened) if options.is_shared else None,
             )
         )
         nursery = await stack.enter_async_context(open_service_nursery())

@@ -95,6 +95,11 @@ class ApiserverOptions(LogOptions):
         return self.store_backend or "mem"
 
     @property
+    def is_shared(self) -> bool:
+        """Whether other servers may use the same store."""
+        return self.backend == "sql" and self.sql_driver != "sqlite"
+
+    @property
     def limits(self) -> LimitSettings:
         """Limits are of tenants: where everybody may do everything there are none."""
         if self.auth == "none":

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.roles.apiserver.conftest import Lease, calling, new_path
+from tests.roles.apiserver.streams import Watch, until_waiting, waiting
 from tests.support.apiserver import Apiserver, Certificates, apiserver
 from tests.support.databases import DatabaseServer
 from tests.support.mariadb import mariadb
@@ -89,3 +90,50 @@ def test_a_data_source_is_never_shown(
         started.close()
     assert "cannot use the database" in started.text
     assert "s3cret" not in started.text
+
+
+def test_who_waits_on_one_is_served_when_the_other_releases(pair: tuple[Apiserver, Apiserver]) -> None:
+    with closing(calling(pair[0])) as first, closing(calling(pair[1])) as second:
+        path = new_path()
+        token = Lease(first, path).acquire("a")["fencingToken"]
+        with waiting(second, path, "b") as asked:
+            until_waiting(pair[1], 1)
+            assert Lease(first, path).release("a", token).status == 204
+            granted = asked.reply().ok()
+        assert (granted["holder"], granted["fencingToken"]) == ("b", token + 1)
+
+
+def test_who_waits_on_one_is_served_when_a_session_ends_on_the_other(
+    pair: tuple[Apiserver, Apiserver],
+) -> None:
+    with closing(calling(pair[0])) as first, closing(calling(pair[1])) as second:
+        path = new_path()
+        session = first.post("/v1alpha1/sessions", {"holder": "a", "ttlSeconds": 60}).json["id"]
+        assert first.post(f"{path}/acquire", {"holder": "a", "session": session}).ok()["acquired"] is True
+        with waiting(second, path, "b") as asked:
+            until_waiting(pair[1], 1)
+            first.call("DELETE", f"/v1alpha1/sessions/{session}")
+            assert asked.reply().ok()["holder"] == "b"
+
+
+def test_who_watches_one_is_told_what_happens_on_the_other(pair: tuple[Apiserver, Apiserver]) -> None:
+    with closing(calling(pair[0])) as first, closing(calling(pair[1])) as second:
+        path = new_path()
+        name = path.rpartition("/")[2]
+        lease = Lease(first, path)
+        with Watch(second, "/v1alpha1/namespaces/n/leases") as watch:
+            told = []
+
+            def event() -> tuple[str, str | None]:
+                while (line := watch.event())["object"]["name"] != name:
+                    pass
+                return line["type"], line["object"].get("holder")
+
+            lease.acquire("a")
+            told.append(event())
+            lease.renew("a", 1)
+            lease.release("a", 1)
+            told.append(event())
+            lease.acquire("b", ttl=1)
+            told += [event(), event()]
+        assert told == [("acquired", "a"), ("released", None), ("acquired", "b"), ("expired", None)]
