@@ -70,6 +70,7 @@ def reading(
     sessions: Iterable[str],
     find: Callable[[Collection[str]], Iterable[Session]],
     quarantine: Quarantine | None = None,
+    token_floor: int = 0,
 ) -> Reading:
     """What was read at `instant`: all of `keys`, stored or not, `sessions`, and those that tenures refer to.
 
@@ -86,7 +87,7 @@ def reading(
             idles_us.append(_idle_us(tenure.mark, now_us))
             if tenure.session is not None:
                 wanted[tenure.session] = None
-        leases[key] = Observed(key, at_us, record, tuple(idles_us), seen, quarantine)
+        leases[key] = Observed(key, at_us, record, tuple(idles_us), seen, quarantine, token_floor)
     if wanted:
         for session in find(wanted):
             seen[session.id] = SessionSeen(session, _idle_us(session.mark, now_us))

@@ -2,7 +2,9 @@
 
 Owns nothing that lasts. Within one life of the process it promises all that the contract does; across a
 restart it promises nothing, and tokens start again at 1, so that holders of before and after may overlap. A
-quarantine as long as the longest ttl buys exclusion back: until it is over, nothing is granted.
+quarantine as long as the longest ttl buys exclusion back: until it is over nothing is granted, and then
+tokens begin at the number of seconds since 2024, above all of before as long as the wall clock was not set
+back.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
@@ -10,13 +12,16 @@ from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 import trio
 
 from berth.core.names import Key
-from berth.core.records import Observed, Quarantine, Record, Session
+from berth.core.records import TOKEN_MAX, Observed, Quarantine, Record, Session
 from berth.runtime.clock import MICROSECONDS, Clock
 from berth.store.api import Reading, Write
 from berth.store.marks import Instant, StoreTime, marked, marked_session, reading
 from berth.store.sortedkeys import SortedKeys
 
 _SCAN_CHUNK = 500
+
+FLOOR_SINCE_US = 1_704_067_200 * MICROSECONDS
+"""2024-01-01. Seconds since then outrun any lease's tokens, and stay below the highest for decades."""
 
 
 class MemoryStore:
@@ -25,6 +30,9 @@ class MemoryStore:
     def __init__(self, clock: Clock, *, quarantine_seconds: float = 0) -> None:
         self._time = StoreTime(clock)
         self._quarantine_until_us = self._time.read().now_us + round(quarantine_seconds * MICROSECONDS)
+        # What is late from before a restart names tokens of before: those of after begin above them.
+        since_floor_us = clock.wall_us() - FLOOR_SINCE_US if quarantine_seconds else 0
+        self._token_floor = min(max(0, since_floor_us // MICROSECONDS), TOKEN_MAX // 2)
         self._records: dict[Key, Record] = {}
         self._sessions: dict[str, Session] = {}
         self._keys = SortedKeys[Key]()
@@ -78,7 +86,8 @@ class MemoryStore:
 
     def _read(self, keys: Collection[Key], sessions: Iterable[str]) -> Reading:
         instant = self._time.read()
-        return reading(instant, keys, self._records, sessions, self._found, self._quarantine(instant))
+        doubts = self._quarantine(instant), self._token_floor
+        return reading(instant, keys, self._records, sessions, self._found, *doubts)
 
     def _found(self, sessions: Iterable[str]) -> list[Session]:
         return [self._sessions[each] for each in sessions if each in self._sessions]

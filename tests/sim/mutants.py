@@ -22,6 +22,7 @@ from berth.client.keeper import Pulse
 from berth.core import decide, holding, standing
 from berth.core.holding import Holding, Reading
 from berth.service import renewing, rounds
+from berth.store import memory
 from berth.store.marks import Instant, StoreTime
 from tests.sim import scenes
 from tests.sim.scenes import Scene
@@ -111,6 +112,10 @@ def _answered_from_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(decide, "decide_renewal", "Decision(write, Renewed", "Decision(None, Renewed")(monkeypatch)
 
 
+def _without_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "FLOOR_SINCE_US", 2**62)
+
+
 def _tokens_start_again(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(decide, "_take", "(record.token if record else 0)", "(record.token if in_the_way else 0)")(
         monkeypatch
@@ -158,6 +163,7 @@ MUTANTS = [
         "a store that forgets, taken for durable",
         "S2",
         scenes.forgetful_server,
+        _without_a_floor,
         given={"store": "memory", "forgets": True},
         scene_given={"store": "memory"},
     ),

@@ -216,9 +216,6 @@ async def _a_release_comes_after_a_restart(world: World) -> None:
     await trio.sleep(5)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="open: tokens start again at 1, and what is late names the wrong tenure"
-)
 def test_a_release_from_before_a_restart_of_memory_ends_no_tenure_of_after():
     verdict = simulate(near_plan(store="memory"), _a_release_comes_after_a_restart)
     assert verdict.ledger.violations == []
