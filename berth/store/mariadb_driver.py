@@ -44,6 +44,11 @@ class Mariadb:
         self._aio = aio
         self._raw = raw
         self._sound = True
+        self._lost = False
+
+    @property
+    def lost(self) -> bool:
+        return self._lost or not self._raw.connected
 
     @property
     def sound(self) -> bool:
@@ -66,6 +71,7 @@ class Mariadb:
             return await self._aio.run(self._query, sql, timeout_seconds=seconds)
         except AioTimeout as error:
             self._sound = False
+            self._lost = True
             raise StoreFault(f"MariaDB: {error}", outcome_known=not writes) from None
         except (errors.MySQLError, OSError, EOFError, RuntimeError) as error:
             self._sound = False
@@ -112,10 +118,10 @@ async def connect(aio: Aio, source: Source) -> Mariadb:
             raise
         db = await _connect(aio, source, None)
     try:
-        for statement in _SETTINGS if not db.is_mariadb else (*_SETTINGS, _MARIADB_SETTINGS):
-            await db.call(statement, writes=False)
         for name, value in source.variables.items():
             await db.call(f"SET SESSION {name} = {value}", writes=False)
+        for statement in _SETTINGS if not db.is_mariadb else (*_SETTINGS, _MARIADB_SETTINGS):
+            await db.call(statement, writes=False)
         (((read_only,),),) = await db.call("SELECT @@global.read_only", writes=False)
         if read_only:
             raise StoreFault("MariaDB: the server is read-only", outcome_known=True)

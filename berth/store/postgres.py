@@ -18,7 +18,7 @@ from berth.runtime.aio import Aio, open_aio
 from berth.store import postgres_statements as sql
 from berth.store.api import Changes, StoreFault, StoreRefused
 from berth.store.postgres_driver import SETTINGS, Postgres, checked_dsn, connect
-from berth.store.postgres_schema import bring_up_to_date, recognize
+from berth.store.postgres_schema import bring_up_to_date, recognize, warn_of_losses
 from berth.store.schema import Migrate, known_migrations
 from berth.store.sql_changes import Heard
 from berth.store.sql_store import OPEN_SECONDS, Facts, Found, Settings, SqlStore, Written, found, written
@@ -78,6 +78,7 @@ class PostgresStore(SqlStore[Postgres]):
         db = await connect(self._aio, self._dsn)
         try:
             await bring_up_to_date(db, migrate, known_migrations("postgres"))
+            await warn_of_losses(db, self._logger)
         finally:
             db.discard()
         async with self._pool.connection() as db:

@@ -21,6 +21,7 @@ CALL_SECONDS = 4.0
 """How long the answer to a statement may take; the server itself gives up earlier."""
 
 SETTINGS = """
+SET synchronous_commit = on;
 SET lock_timeout = '1s';
 SET statement_timeout = '2s';
 SET idle_in_transaction_session_timeout = '5s';
@@ -29,8 +30,8 @@ SET default_transaction_isolation = 'read committed';
 SET plan_cache_mode = 'force_generic_plan';
 SET jit = off;
 """
-"""A limit on locks and statements; a client that is gone holds its locks no longer than that. Plans do not
-depend on how many keys are asked for, so they are made once.
+"""What was told is on the disk, whatever the database's default. Locks and statements have limits, and no
+client that is gone holds a lock for longer. Plans do not depend on how many keys are asked for.
 """
 
 # Settings of other drivers, and of libpq, for what is settled here.
@@ -78,6 +79,10 @@ class Postgres:
     @property
     def sound(self) -> bool:
         return not self._unknown and not self._raw.is_closed()
+
+    @property
+    def lost(self) -> bool:
+        return not self.sound
 
     def discard(self) -> None:
         self._raw.terminate()

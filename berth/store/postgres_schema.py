@@ -6,6 +6,7 @@ skaphos/berth's are refused untouched, and that no connection is used before it 
 is the one of before.
 """
 
+from berth.runtime.log import Logger
 from berth.store.api import StoreFault, StoreRefused
 from berth.store.postgres_driver import Postgres
 from berth.store.schema import Migrate, Migration, missing_migrations, refuse_foreign
@@ -73,6 +74,14 @@ async def _applied(db: Postgres) -> dict[int, str]:
             "name another database"
         )
     return {}
+
+
+async def warn_of_losses(db: Postgres, logger: Logger) -> None:
+    """Say so where the server is set up to forget what it has committed when its machine crashes."""
+    for setting in ("fsync", "full_page_writes"):
+        ((value,),) = await db.fetch("SELECT current_setting($1)", setting, writes=False)
+        if value != "on":
+            logger.warning(f"{setting} is not on: a crash of the database may lose leases")
 
 
 async def recognize(db: Postgres, *, lossy: bool, ttl_max_us: int) -> None:

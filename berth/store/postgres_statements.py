@@ -100,7 +100,7 @@ def _write_leases(now: str) -> str:
             FROM w WHERE w.version = 1
                 AND w.fencing_token > {TOKEN_JUMP} * (SELECT incarnation FROM berth_meta)
             ON CONFLICT (namespace, name) DO NOTHING RETURNING namespace, name),
-        locked AS MATERIALIZED (SELECT l.namespace, l.name, {changed} AS changed
+        locked AS MATERIALIZED (SELECT w.*, {changed} AS changed
             FROM w JOIN berth_leases AS l USING (namespace, name) WHERE l.version = w.version - 1
             ORDER BY l.namespace, l.name FOR NO KEY UPDATE OF l),
         kept AS (UPDATE berth_leases AS l SET holder = w.holder, ttl_ms = w.ttl_ms,
@@ -109,10 +109,10 @@ def _write_leases(now: str) -> str:
                 extra_version = w.version,
                 incarnation = CASE WHEN w.fencing_token = l.fencing_token THEN l.incarnation
                     ELSE (SELECT incarnation FROM berth_meta) END
-            FROM locked JOIN w USING (namespace, name)
+            FROM locked AS w
             WHERE l.namespace = w.namespace AND l.name = w.name AND l.version = w.version - 1
                 AND (w.fencing_token = l.fencing_token OR w.fencing_token >= l.fencing_token + {jump})
-            RETURNING l.namespace, l.name, locked.changed),
+            RETURNING l.namespace, l.name, w.changed),
         won_leases (a, b, changed) AS (SELECT *, true FROM made UNION ALL SELECT * FROM kept)"""
 
 
@@ -126,13 +126,13 @@ def _write_sessions(now: str) -> str:
             SELECT v.id, v.version, v.holder, v.instance, v.ttl_us, v.opened_at,
                 coalesce(v.renewed_at, {now}), v.ended, v.ended_at
             FROM v WHERE v.version = 1 ON CONFLICT (id) DO NOTHING RETURNING id),
-        held AS MATERIALIZED (SELECT s.id FROM v JOIN berth_sessions AS s USING (id)
+        held AS MATERIALIZED (SELECT v.* FROM v JOIN berth_sessions AS s USING (id)
             WHERE s.version = v.version - 1 ORDER BY s.id FOR NO KEY UPDATE OF s),
         moved AS (UPDATE berth_sessions AS s SET version = v.version, holder = v.holder,
                 instance = v.instance, ttl_us = v.ttl_us, opened_at = v.opened_at,
                 renewed_at = coalesce(v.renewed_at, greatest(s.renewed_at, {now})),
                 ended = v.ended, ended_at = v.ended_at
-            FROM held JOIN v USING (id) WHERE s.id = v.id AND s.version = v.version - 1
+            FROM held AS v WHERE s.id = v.id AND s.version = v.version - 1
             RETURNING s.id, s.ended IS NOT NULL),
         won_sessions (a, changed) AS (SELECT id, false FROM opened UNION ALL SELECT * FROM moved)"""
 

@@ -27,6 +27,11 @@ class Connection(Protocol):
         """Whether it is known to be usable for the next call."""
         ...
 
+    @property
+    def lost(self) -> bool:
+        """Whether its end was the network's or the server's, so that others may have ended with it."""
+        ...
+
     def discard(self) -> None:
         """Break it off, at once and without a fault."""
         ...
@@ -77,8 +82,9 @@ class Pool(Generic[ConnectionT]):
         if connection.sound and not self._closed:
             self._idle.append((trio.current_time(), connection))
             return
+        if connection.lost or self._closed:
+            self._discard_idle()
         connection.discard()
-        self._discard_idle()
 
     def _discard_idle(self) -> None:
         for _, connection in self._idle:

@@ -56,23 +56,22 @@ class Extra(Struct, frozen=True, gc=False, omit_defaults=True):
     tenures: tuple[Tenure, ...] | None = None
 
 
-_PLAIN = Extra()
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(Extra).decode
 
 
 def lease_row(record: Record) -> LeaseRow:
     """The row of a record that is to be written."""
-    newest = record.tenures[-1] if record.tenures else None
-    extra = Extra(
-        record.semantics,
-        record.max_holders,
-        record.lock_delay_us,
-        record.ended,
-        None if _fits_columns(record) else record.tenures,
-    )
-    text = None if extra == _PLAIN else _encode(extra).decode()
     key, version = record.key, record.version
+    newest = record.tenures[-1] if record.tenures else None
+    fits = _fits_columns(record)
+    plain = record.ended is None and not record.lock_delay_us and record.max_holders is None
+    if newest is not None and fits and plain:
+        times = (newest.ttl_us // 1000, newest.acquired_at_us, newest.mark)
+        return LeaseRow(key[0], key[1], newest.holder, *times, record.token, version, None)
+    tenures = None if fits else record.tenures
+    extra = Extra(record.semantics, record.max_holders, record.lock_delay_us, record.ended, tenures)
+    text = _encode(extra).decode()
     if newest is None:
         assert record.ended is not None
         ended = record.ended

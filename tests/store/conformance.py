@@ -108,6 +108,7 @@ class StoreConformance:
 
     async def test_keys_are_told_apart_byte_by_byte(self, store: Store):
         keys = [Key("a", "b-c"), Key("a-b", "c"), Key("a", "b.c"), Key("a", "b")]
+        keys += [Key("a", "B"), Key("a", "b "), Key("a", "\u00e9"), Key("a", "e\u0301"), Key("a", "e")]
         await must_win(store, *(held(key, holder=str(key)) for key in keys))
         found = (await store.read(keys)).leases
         holders = [observed.record.tenures[0].holder for observed in found.values() if observed.record]
@@ -357,15 +358,15 @@ class StoreConformance:
         assert len(await scanned_keys(store, 1_000)) == 1_500
 
 
-async def acquire(store: Store, holder: str) -> int | None:
+async def acquire(store: Store, holder: str, key: Key = KEY) -> int | None:
     """The token when this very request won, else None."""
-    decision = decide(await read_one(store), Acquire(holder, 30 * SECOND))
+    decision = decide(await read_one(store, key), Acquire(holder, 30 * SECOND))
     if decision.write is None or not await store.write([decision.write]):
         return None
     return decision.outcome.view.token if isinstance(decision.outcome, Acquired) else None
 
 
-async def release(store: Store, holder: str, token: int) -> Collection[object]:
-    decision = decide(await read_one(store), Release(holder, token))
+async def release(store: Store, holder: str, token: int, key: Key = KEY) -> Collection[object]:
+    decision = decide(await read_one(store, key), Release(holder, token))
     assert decision.write is not None
     return await store.write([decision.write])

@@ -17,7 +17,7 @@ from berth.runtime.clock import Clock, SystemClock
 from berth.runtime.log import Logs
 from berth.store.api import Store, StoreFault
 from berth.store.sql_store import Durability, Settings
-from tests.store.conformance import must_win, read_one
+from tests.store.conformance import acquire, must_win, read_one, release
 from tests.store.samples import KEY, SESSIONS, held, many_keys, unmarked
 from tests.support.proxy import Proxy, open_proxy
 
@@ -204,6 +204,28 @@ class SqlFaults:
                         nursery.start_soon(contend, store, keys, version)
                         nursery.start_soon(contend, second, keys[::-1], version)
         assert set(won.values()) == {250}
+
+    async def test_two_servers_have_one_holder_at_a_time(self, server: Any, store: Store):
+        tokens: list[int] = []
+        active: set[str] = set()
+        key = Key("default", "contended")
+
+        async def contend(store: Store, holder: str) -> None:
+            for _ in range(8):
+                while (token := await acquire(store, holder, key)) is None:
+                    await trio.lowlevel.checkpoint()
+                assert not active
+                active.add(holder)
+                tokens.append(token)
+                await store.ping()
+                active.remove(holder)
+                assert await release(store, holder, token, key)
+
+        async with self.opened(server.source, quiet()[0]) as second, trio.open_nursery() as nursery:
+            for number in range(3):
+                nursery.start_soon(contend, store, f"a-{number}")
+                nursery.start_soon(contend, second, f"b-{number}")
+        assert tokens == list(range(1, 49))
 
     @asynccontextmanager
     async def through_proxy(self, server: Any) -> AsyncGenerator[tuple[Store, Proxy]]:

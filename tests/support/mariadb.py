@@ -89,6 +89,7 @@ class Mariadb(DatabaseServer):
         self.run(
             *(install / "mariadb-install-db", "--no-defaults", f"--datadir={self.folder / 'data'}"),
             *("--skip-test-db", "--auth-root-authentication-method=normal", "--innodb-log-file-size=8M"),
+            f"--tmpdir={self.folder}",
         )
 
     def command(self) -> list[str | Path]:
@@ -97,6 +98,8 @@ class Mariadb(DatabaseServer):
             *("--bind-address=127.0.0.1", f"--port={self.port}", f"--socket={self.folder / 'socket'}"),
             *(f"--init-file={self.folder / 'account.sql'}", "--skip-name-resolve"),
             *("--innodb-log-file-size=8M", "--innodb-buffer-pool-size=32M"),
+            # Every server clears its folder for temporary tables when it starts, of others' tables too.
+            f"--tmpdir={self.folder}",
             *self.settings,
         ]
 
