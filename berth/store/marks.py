@@ -8,7 +8,7 @@ changes no idle time. Does not keep anything: a store that lives on says where i
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
-from msgspec.structs import force_setattr, replace
+from msgspec.structs import force_setattr
 
 from berth.core.names import Key
 from berth.core.records import Observed, Quarantine, Record, Session, SessionSeen
@@ -60,7 +60,9 @@ def marked(record: Record, now_us: int) -> Record:
 
 def marked_session(session: Session, now_us: int) -> Session:
     """The session as it is stored, likewise."""
-    return session if session.mark is not None else replace(session, mark=now_us)
+    if session.mark is None:
+        force_setattr(session, "mark", now_us)
+    return session
 
 
 def reading(

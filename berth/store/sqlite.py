@@ -22,7 +22,9 @@ from berth.runtime.aio import Aio, AioTimeout, open_aio
 from berth.runtime.clock import Clock
 from berth.store import sqlite_rows as rows
 from berth.store.api import Reading, StoreFault, StoreRefused, Write
+from berth.store.marks import reading
 from berth.store.schema import Migrate, known_migrations
+from berth.store.sqlite_cache import Cache
 from berth.store.sqlite_driver import Driver
 from berth.store.sqlite_file import advice, connect, database_path, locked
 from berth.store.sqlite_rows import CommitFailed
@@ -101,12 +103,23 @@ class SqliteStore:
         self._time = time
         self._turn = trio.Lock()
         self._driver = Driver(path)
+        self._cache = Cache()
 
     async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
-        return await self._call(lambda db: rows.read(db, self._time, keys, sessions), writes=False)
+        async with self._my_turn():
+            if self._cache.has(keys, sessions):
+                return reading(self._time.read(), keys, self._cache.records, sessions, self._cache.found)
+            found = await self._carried_out(
+                lambda db: rows.read(db, self._time, keys, sessions), writes=False
+            )
+            self._cache.note_read(found)
+            return found
 
     async def write(self, writes: Sequence[Write]) -> set[Key | str]:
-        return await self._call(lambda db: rows.write(db, self._time, writes), writes=True)
+        async with self._my_turn():
+            won = await self._carried_out(lambda db: rows.write(db, self._time, writes), writes=True)
+            self._cache.note_written(writes, won)
+            return won
 
     async def scan(self, after: Key | None, limit: int) -> AsyncGenerator[Observed]:
         while limit > 0:
@@ -122,7 +135,9 @@ class SqliteStore:
         return await self._call(lambda db: rows.sessions(db, self._time, after, limit), writes=False)
 
     async def forget(self, sessions: Collection[str]) -> None:
-        await self._call(lambda db: rows.forget(db, sessions), writes=True)
+        async with self._my_turn():
+            self._cache.forget(sessions)
+            await self._carried_out(lambda db: rows.forget(db, sessions), writes=True)
 
     async def ping(self) -> None:
         await self._call(lambda db: rows.ping(db, self._time), writes=True)
@@ -140,16 +155,29 @@ class SqliteStore:
         return list(found.leases.values())
 
     async def _call(self, fn: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
-        """`fn` on the driver's thread, when it is this call's turn. Raises StoreFault."""
+        async with self._my_turn():
+            return await self._carried_out(fn, writes=writes)
+
+    @asynccontextmanager
+    async def _my_turn(self) -> AsyncGenerator[None]:
+        """One call at a time. Raises StoreFault when the turn does not come."""
         with trio.move_on_after(CALL_SECONDS) as patience:
             await self._turn.acquire()
         if patience.cancelled_caught:
             raise StoreFault(f"{self._path} is busy with earlier calls", outcome_known=True)
         try:
-            driver = await self._sound_driver()
-            return await self._run(driver.run, fn, outcome_known=not writes)
+            yield
         finally:
             self._turn.release()
+
+    async def _carried_out(self, fn: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:
+        """`fn` on the driver's thread. Raises StoreFault, and then nothing that was known is certain."""
+        try:
+            driver = await self._sound_driver()
+            return await self._run(driver.run, fn, outcome_known=not writes)
+        except BaseException:
+            self._cache.clear()
+            raise
 
     async def _sound_driver(self) -> Driver:
         if self._driver.busy:

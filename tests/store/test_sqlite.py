@@ -157,16 +157,18 @@ async def test_a_write_that_only_loses_costs_no_commit(path: Path, store: Sqlite
     assert path.with_name("berth.db-wal").stat().st_size == size
 
 
-async def test_tenures_are_stored_as_this_json(path: Path, store: SqliteStore):
+async def test_tenures_are_stored_as_this_json(path: Path, clock: ManualClock):
     """Files that exist hold it: another shape needs a migration."""
     tenures = (Tenure("é", 1, 2, 3, None, 4), Tenure("b", 2, 5, 0, "s-1", 6))
-    await must_win(store, held())
+    async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
+        await must_win(store, held())
     stored = '[{"holder":"é","token":1,"acquired_at_us":2,"ttl_us":3,"session":null,"mark":4},'
     stored += '{"holder":"b","token":2,"acquired_at_us":5,"ttl_us":0,"session":"s-1","mark":6}]'
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("UPDATE berth_leases SET tenures = ?", (stored,))
-        record = (await read_one(store)).record
-        assert record is not None
-        assert record.tenures == tenures
-        await must_win(store, replace(record, version=2, lock_delay_us=1))
+        async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
+            record = (await read_one(store)).record
+            assert record is not None
+            assert record.tenures == tenures
+            await must_win(store, replace(record, version=2, lock_delay_us=1))
         assert db.execute("SELECT lock_delay_us, tenures FROM berth_leases").fetchone() == (1, stored)

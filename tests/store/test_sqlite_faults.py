@@ -116,8 +116,9 @@ async def test_a_damaged_row_is_a_fault_and_others_are_served(path: Path, clock:
     other = Key("default", "other")
     async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
         await must_win(store, held(), held(other))
-        with closing(sqlite3.connect(path, isolation_level=None)) as db:
-            db.execute("UPDATE berth_leases SET tenures = '[{\"holder\": 1}]' WHERE name = 'a'")
+    with closing(sqlite3.connect(path, isolation_level=None)) as db:
+        db.execute("UPDATE berth_leases SET tenures = '[{\"holder\": 1}]' WHERE name = 'a'")
+    async with open_sqlite(str(path), clock=clock, boot_id="boot-1") as store:
         with pytest.raises(StoreFault):
             await store.read([KEY])
         assert (await read_one(store, other)).record is not None
