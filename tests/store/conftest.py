@@ -1,13 +1,13 @@
 """What the tests of all stores share."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from berth.runtime.clock import ManualClock
+from tests.support.databases import mounted
 from tests.support.mariadb import Mariadb, mariadb
 from tests.support.postgres import Postgres, postgres
 
@@ -37,27 +37,18 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "berth.db"
 
 
-def _mounted(directory: Path, options: str) -> Iterator[Path]:
-    """A small file system in memory, at `directory`."""
-    if os.geteuid() != 0:
-        pytest.skip("only root may mount")
-    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
-        pytest.skip("mounting is not allowed here")
-    yield directory
-    subprocess.run(["umount", str(directory)], check=True)
-
-
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    yield from _mounted(tmp_path, "size=1m")
+    with mounted(tmp_path, "size=1m"):
+        yield tmp_path
 
 
 @pytest.fixture
 def unwritable(tmp_path: Path) -> Iterator[Path]:
     """A directory in which this user can create nothing."""
     if os.geteuid() == 0:
-        yield from _mounted(tmp_path, "ro,size=64k")
+        with mounted(tmp_path, "ro,size=64k"):
+            yield tmp_path
     else:
         tmp_path.chmod(0o500)
         yield tmp_path

@@ -6,12 +6,15 @@ import psycopg
 import pytest
 import trio
 
+from berth.core.names import Key
+from berth.store.api import StoreFault
 from berth.store.postgres import PostgresStore, open_postgres
 from berth.store.postgres_statements import NOW
 from berth.store.sql_store import Settings
 from tests.store.conformance import must_win
 from tests.store.samples import held
 from tests.store.sql_faults import SqlFaults, fault_of, serves_again, settled
+from tests.support.databases import mounted
 from tests.support.postgres import Postgres
 
 
@@ -49,6 +52,36 @@ class TestPostgresFaults(SqlFaults):
             server.on("SELECT pg_reload_conf()")
         await serves_again(store)
         await must_win(store, held(version=await settled(store) + 1))
+
+    async def test_a_full_disk_is_a_fault_and_passes(
+        self, server: Postgres, store: PostgresStore, small_space: str
+    ):
+        server.on(f"ALTER TABLE berth_leases SET TABLESPACE {small_space}")
+        fault: StoreFault | None = None
+        for batch in range(100):
+            try:
+                await store.write([held(Key("full", f"{batch}-{number}")) for number in range(200)])
+            except StoreFault as caught:
+                fault = caught
+                break
+        assert fault is not None
+        assert fault.outcome_known
+        assert "53100" in str(fault)
+        assert (await store.read([Key("full", "0-0")])).leases[Key("full", "0-0")].record is not None
+        server.on("ALTER TABLE berth_leases SET TABLESPACE pg_default")
+        await must_win(store, held(version=2), held(Key("full", "after")))
+
+    @pytest.fixture
+    def small_space(self, server: Postgres) -> Iterator[str]:
+        """A tablespace with room for a megabyte."""
+        folder = server.folder / "small"
+        folder.mkdir()
+        with mounted(folder, "size=1m"):
+            server.own(folder)
+            server.on(f"CREATE TABLESPACE small LOCATION '{folder}'")
+            yield "small"
+            server.empty()
+            server.on("DROP TABLESPACE small")
 
     async def test_a_server_that_may_not_be_written_is_not_used(self, server: Postgres, store: PostgresStore):
         server.on("ALTER DATABASE berth SET default_transaction_read_only = on")

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from shutil import chown
 
 import pytest
 import trustme
@@ -13,7 +12,7 @@ from berth.store.postgres import open_postgres
 from tests.store.conformance import must_win
 from tests.store.samples import held
 from tests.store.sql_faults import quiet
-from tests.support.databases import DatabaseServer, runs_as
+from tests.support.databases import DatabaseServer
 from tests.support.mariadb import Mariadb, mariadb
 from tests.support.postgres import Postgres, postgres
 
@@ -34,9 +33,8 @@ class Papers:
         issued.cert_chain_pems[0].write_to_path(str(certificate))
         issued.private_key_pem.write_to_path(str(key))
         key.chmod(0o600)
-        for file in (certificate, key):
-            if (owner := runs_as(server.user)) is not None:
-                chown(file, owner.pw_uid, owner.pw_gid)
+        server.own(certificate)
+        server.own(key)
         return certificate, key
 
 

@@ -109,6 +109,12 @@ class DatabaseServer(ABC):
         )
         assert ran.returncode == 0, ran.stdout + ran.stderr
 
+    def own(self, path: Path) -> None:
+        """Gives it to the server's user."""
+        user = runs_as(self.user)
+        if user is not None:
+            os.chown(path, user.pw_uid, user.pw_gid)
+
     def as_user(self, command: Sequence[str | Path]) -> list[str | Path]:
         user = runs_as(self.user)
         if user is None:
@@ -148,15 +154,27 @@ class DatabaseServer(ABC):
         folder = Path(tempfile.mkdtemp(prefix="berth-database-"))
         server = cls(folder, programs)
         try:
-            user = runs_as(cls.user)
-            if user is not None:
-                os.chown(folder, user.pw_uid, user.pw_gid)
+            server.own(folder)
             server.prepare()
             server.start()
             yield server
         finally:
             server.close()
             shutil.rmtree(folder)
+
+
+@contextmanager
+def mounted(directory: Path, options: str) -> Iterator[None]:
+    """A small file system in memory, at `directory`."""
+    if os.geteuid() != 0:
+        pytest.skip("only root may mount")
+    mount = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(directory)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("mounting is not allowed here")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
 
 
 def runs(pid: int) -> bool:
