@@ -127,9 +127,10 @@ class SqlStore(ABC, Generic[ConnectionT]):
         return self._doubts.judged(plain, found.issued)
 
     async def _allow_ttl(self, ttl_us: int) -> None:
-        """Write down, in powers of two so that it is rarely written, that so long a ttl is granted."""
+        """Write down, in steps so that it is rarely written, that so long a ttl is granted."""
         if ttl_us > self._ttl_max_us:
-            ceiling_us = 1 << (ttl_us - 1).bit_length()
+            step_us = 1 << max(0, ttl_us.bit_length() - 4)
+            ceiling_us = -(-ttl_us // step_us) * step_us
             await self._write_ttl_max(ceiling_us)
             self._ttl_max_us = max(self._ttl_max_us, ceiling_us)
 

@@ -112,7 +112,7 @@ def test_a_jump_says_what_it_costs_and_wants_leave(berth: Berth, postgres_server
     assert "--yes: required" in asked.err
     assert postgres_server.on("SELECT incarnation FROM berth_meta") == [(0,)]
     done = berth("store", "fence-jump", "--yes", "--by=2500", *database)
-    assert (done.code, done.err) == (0, "done; servers grant nothing for 34 s, and then higher tokens\n")
+    assert (done.code, done.err) == (0, "done; servers grant nothing for 31 s, and then higher tokens\n")
     assert postgres_server.on("SELECT incarnation FROM berth_meta") == [(3,)]
 
 

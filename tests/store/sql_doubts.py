@@ -88,9 +88,9 @@ class SqlDoubts:
     async def test_the_longest_ttl_is_known_before_it_is_granted(self, server: Any, store: Store):
         await must_win(store, held())
         longest = "SELECT ttl_max_us FROM berth_meta"
-        assert server.on(longest) == [(1 << 25,)]
+        assert server.on(longest) == [(15 << 21,)]  # 31.5 s
         record = held(NEW)
         await must_win(store, replace(record, tenures=(replace(record.tenures[0], ttl_us=86_400 * SECOND),)))
-        assert server.on(longest) == [(1 << 37,)]
+        assert server.on(longest) == [(11 << 33,)]
         await must_win(store, held(version=2))
-        assert server.on(longest) == [(1 << 37,)]
+        assert server.on(longest) == [(11 << 33,)]

@@ -87,7 +87,7 @@ async def test_a_lost_tail_gives_no_token_twice(primary: Postgres, standby: Post
             assert isinstance(refused, Refused)
             assert refused.reason == "quarantine"
         assert "may be lost" in log.getvalue()
-        await trio.sleep(2.2)  # the longest ttl, in powers of two, and a little more
+        await trio.sleep(2.2)  # the longest ttl, and a little more
         after = await granted(store, KEY, "after"), await granted(store, LOST, "after")
         assert after == (first + 1_000, 1_001)
         assert after > lost
