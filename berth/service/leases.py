@@ -190,6 +190,32 @@ class LeaseService:
         await self._store.ping()
 
 
+class _Telling:
+    """Who hears of what the register has found and of the changes it has seen."""
+
+    def __init__(self, audit: Audit, feed: Feed, limits: Limits) -> None:
+        self._audit = audit
+        self._feed = feed
+        self._limits = limits
+        self.others: Others | None = None
+
+    def found(self, observed: Observed) -> None:
+        self._limits.holdings.note_found(observed)
+        if self.others is not None:
+            self.others.note_found(observed)
+
+    def changed_here(self, change: Ownership, origin: Origin) -> None:
+        """Asked of this server, and so in its audit."""
+        self._audit.tell(change, origin)
+        if self.others is not None:
+            self.others.note(change)
+        self.changed(change)
+
+    def changed(self, change: Ownership) -> None:
+        self._limits.holdings.note(change)
+        self._feed.tell(change)
+
+
 @asynccontextmanager
 async def open_leases(
     store: Store,
@@ -221,23 +247,8 @@ async def open_leases(
     def on_renewals(renewals: list[Renewal]) -> None:
         register.note_renewals(renewals)
 
-    def on_found(observed: Observed) -> None:
-        limits.holdings.note_found(observed)
-        if others is not None:
-            others.note_found(observed)
-
-    def on_change(change: Ownership, origin: Origin) -> None:
-        auditor.tell(change, origin)
-        if others is not None:
-            others.note(change)
-        on_any_change(change)
-
-    def on_any_change(change: Ownership) -> None:
-        limits.holdings.note(change)
-        feed.tell(change)
-
-    auditor = Audit(audit)
     feed = Feed(incarnation=clock.wall_us(), encode=encode)
+    telling = _Telling(Audit(audit), feed, limits)
     rounds = Rounds(
         store, rng=rng, on_change=on_write, on_renewals=on_renewals, gather_seconds=gather_seconds
     )
@@ -248,16 +259,17 @@ async def open_leases(
         store,
         clock=clock,
         logger=logger,
-        on_found=on_found,
-        on_change=on_change,
+        on_found=telling.found,
+        on_change=telling.changed_here,
         on_opening=waiters.wake,
         on_left_over=sweeper.note_ended,
         is_writing=is_writing,
     )
-    others = Others(shared, register, logger=logger, on_change=on_any_change) if shared else None
+    if shared is not None:
+        telling.others = Others(shared, register, logger=logger, on_change=telling.changed)
     async with open_service_nursery() as nursery:
-        if others is not None:
-            nursery.start_soon(others.run)
+        if telling.others is not None:
+            nursery.start_soon(telling.others.run)
         nursery.start_soon(rounds.run)
         nursery.start_soon(register.run)
         nursery.start_soon(sweeper.run)

@@ -11,8 +11,6 @@ from tests.support.databases import mounted
 from tests.support.mariadb import Mariadb, mariadb
 from tests.support.postgres import Postgres, postgres
 
-pytest.register_assert_rewrite("tests.store.conformance")
-
 
 @pytest.fixture
 def clock() -> ManualClock:
