@@ -61,7 +61,7 @@ def _expires_in(session: SessionObject) -> str:
 _TABLE: tuple[Column, ...] = (
     ("ID", lambda session: session.id),
     ("HOLDER", lambda session: session.holder),
-    ("INSTANCE", lambda session: session.instance),
+    ("INSTANCE", lambda session: "" if session.instance is UNSET else session.instance),
     ("STATE", lambda session: "alive" if session.alive else session.reason),
     ("EXPIRES IN", _expires_in),
 )

@@ -204,12 +204,15 @@ class WatchEvent(_Reply, frozen=True):
 
 
 class SessionObject(_Reply, frozen=True):
-    """A session. One that is over has `alive` false and a `reason`: ended, expired or unknown."""
+    """A session. One that is over has `alive` false and a `reason`: ended, expired or unknown.
+
+    A session opened without an instance has an empty one.
+    """
 
     id: str
     alive: bool
     holder: str = ""
-    instance: str = ""
+    instance: str | UnsetType = UNSET
     ttl_seconds: int | UnsetType = UNSET
     expires_at: str = ""
     remaining_seconds: float | UnsetType = UNSET

@@ -22,6 +22,12 @@ def acquire(caller: Caller, path: str, holder: str, **fields: object) -> Json:
     return caller.post(f"{path}/acquire", {"holder": holder, **fields}).ok()
 
 
+def test_a_session_without_an_instance_has_an_empty_one(store_caller: Caller) -> None:
+    session = opened(store_caller)
+    assert set(session) == LIVE_KEYS
+    assert session["instance"] == ""
+
+
 def test_a_session_is_opened_renewed_and_ended(store_caller: Caller) -> None:
     session = opened(store_caller, instance="i")
     assert set(session) == LIVE_KEYS
