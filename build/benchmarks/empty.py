@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import trio
-from quart import Response
+from quart import Response, request
 from quart_trio import QuartTrio
 
 from berth.runtime.clock import SystemClock
@@ -22,6 +22,7 @@ REPLY = (
     b'{"acquired":true,"expiresAt":"2026-11-20T13:05:25.123456Z","acquiredAt":"2026-11-20T13:00:25.123456Z",'
     b'"holder":"bench","fencingToken":1,"remainingSeconds":3600.0}\n'
 )
+BATCH = b'{"results":[' + b",".join([REPLY.rstrip()] * 1_000) + b"]}\n"
 
 
 def main() -> None:
@@ -31,6 +32,11 @@ def main() -> None:
     async def answer(**_: str) -> Response:
         return Response(REPLY, content_type="application/json")
 
+    async def answer_batch() -> Response:
+        await request.get_data()
+        return Response(BATCH, content_type="application/json")
+
+    app.add_url_rule("/v1alpha1/leases:batch", "batch", answer_batch, methods=["POST"])
     app.add_url_rule(
         "/v1alpha1/namespaces/<namespace>/leases/<name>/renew", "renew", answer, methods=["POST"]
     )
