@@ -25,7 +25,7 @@ from berth.store.mariadb_dsn import Source, source
 from berth.store.mariadb_schema import bring_up_to_date, recognize, warn_of_losses
 from berth.store.schema import Migrate, known_migrations
 from berth.store.sql_changes import HEARD_MAX, Heard, Polled
-from berth.store.sql_store import OPEN_SECONDS, Facts, Found, Settings, SqlStore, Written, found, written
+from berth.store.sql_store import Facts, Found, Settings, SqlStore, Written, found, prepared, written
 
 POLL_SECONDS = 0.05
 POLL_MOST_SECONDS = 0.6
@@ -47,24 +47,13 @@ async def open_mariadb(
     async with open_aio() as aio:
         store = MariadbStore(aio, where, settings, sql.statements(now))
         try:
-            refused = await _prepared(store, migrate)
+            refused = await prepared(store.prepare, migrate)
             if refused is None:
                 yield store
         finally:
             store.close()
     if refused is not None:
         raise refused
-
-
-async def _prepared(store: "MariadbStore", migrate: Migrate) -> StoreRefused | None:
-    try:
-        with trio.fail_after(OPEN_SECONDS):
-            await store.prepare(migrate)
-    except (StoreFault, StoreRefused) as error:
-        return StoreRefused(f"cannot use the database: {error}")
-    except trio.TooSlowError:
-        return StoreRefused(f"the database was not ready within {OPEN_SECONDS:g} s")
-    return None
 
 
 class MariadbStore(SqlStore[Mariadb]):

@@ -21,7 +21,7 @@ from berth.store.postgres_driver import SETTINGS, Postgres, checked_dsn, connect
 from berth.store.postgres_schema import bring_up_to_date, recognize, warn_of_losses
 from berth.store.schema import Migrate, known_migrations
 from berth.store.sql_changes import Heard
-from berth.store.sql_store import OPEN_SECONDS, Facts, Found, Settings, SqlStore, Written, found, written
+from berth.store.sql_store import Facts, Found, Settings, SqlStore, Written, found, prepared, written
 
 SETTINGS_SECONDS = 3.0
 LISTEN_SECONDS = 5.0
@@ -43,24 +43,13 @@ async def open_postgres(
     async with open_aio() as aio:
         store = PostgresStore(aio, source, settings, sql.statements(now))
         try:
-            refused = await _prepared(store, migrate)
+            refused = await prepared(store.prepare, migrate)
             if refused is None:
                 yield store
         finally:
             store.close()
     if refused is not None:
         raise refused
-
-
-async def _prepared(store: "PostgresStore", migrate: Migrate) -> StoreRefused | None:
-    try:
-        with trio.fail_after(OPEN_SECONDS):
-            await store.prepare(migrate)
-    except (StoreFault, StoreRefused) as error:
-        return StoreRefused(f"cannot use the database: {error}")
-    except trio.TooSlowError:
-        return StoreRefused(f"the database was not ready within {OPEN_SECONDS:g} s")
-    return None
 
 
 class PostgresStore(SqlStore[Postgres]):

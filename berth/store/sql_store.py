@@ -6,7 +6,7 @@ and every reading judged. Knows no dialect: who inherits says how things are rea
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import trio
@@ -15,9 +15,10 @@ from berth.core.names import Key
 from berth.core.records import Observed, Record, Session
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
-from berth.store.api import Reading, Write
+from berth.store.api import Reading, StoreFault, StoreRefused, Write
 from berth.store.doubts import Doubts, Head
 from berth.store.marks import Instant, reading
+from berth.store.schema import Migrate
 from berth.store.sql_pool import Connection, Pool
 from berth.store.sql_rows import LeaseRow, SessionRow, longest_us, record, session
 
@@ -203,3 +204,15 @@ def written(rows: Iterable[Sequence[Any]]) -> Written:
         elif kind == 0:
             now_us = at_us
     return Written(won, now_us)
+
+
+async def prepared(prepare: Callable[[Migrate], Awaitable[None]], migrate: Migrate) -> StoreRefused | None:
+    """Carry out the `prepare` of a store in time; why the database cannot be used, None where it can."""
+    try:
+        with trio.fail_after(OPEN_SECONDS):
+            await prepare(migrate)
+    except (StoreFault, StoreRefused) as error:
+        return StoreRefused(f"cannot use the database: {error}")
+    except trio.TooSlowError:
+        return StoreRefused(f"the database was not ready within {OPEN_SECONDS:g} s")
+    return None
