@@ -8,9 +8,9 @@ nothing. What cannot be measured is said, with the reason.
 
 import os
 import shutil
-import subprocess
 import sys
 
+import debian
 import environment
 
 # Debian's package, and a program that it brings.
@@ -33,21 +33,7 @@ def main() -> None:
 
 def get_peers() -> None:
     missing = [package for package, program in PEERS.items() if not shutil.which(program)]
-    if not missing:
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        print(f"some measures will be missing; to have them: apt install {' '.join(missing)}", flush=True)
-        return
-    print(f"installing {', '.join(missing)}", flush=True)
-    # RUNLEVEL keeps the packages from starting services.
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-        ended = subprocess.run(
-            ["apt-get", "-qq", *command], env=quiet, stdout=subprocess.DEVNULL, check=False
-        )
-        if ended.returncode:
-            print("they could not be installed; some measures will be missing", flush=True)
-            return
+    debian.install(missing, without="some measures will be missing")
 
 
 if __name__ == "__main__":

@@ -6,10 +6,10 @@ Needs Python 3.11 to 3.13 and pip. What else it could use and cannot get, it say
 
 import glob
 import os
-import shutil
 import subprocess
 import sys
 
+import debian
 import environment
 
 # Debian's package, and where its server is when it is installed.
@@ -43,23 +43,7 @@ def checks(pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:
 def get_servers() -> None:
     """Database servers for the tests that want real ones; as root from Debian's packages, else as found."""
     missing = [package for package, found in SERVERS.items() if not any(glob.glob(path) for path in found)]
-    if not missing:
-        return
-    if os.geteuid() != 0 or not shutil.which("apt-get"):
-        print(
-            f"tests on real databases will be skipped; to have them: apt install {' '.join(missing)}",
-            flush=True,
-        )
-        return
-    print(f"installing {' and '.join(missing)} for the tests on real databases", flush=True)
-    quiet = {**os.environ, "DEBIAN_FRONTEND": "noninteractive", "RUNLEVEL": "1"}
-    for command in (["update"], ["install", "--yes", "--no-install-recommends", *missing]):
-        ended = subprocess.run(
-            ["apt-get", "-qq", *command], env=quiet, stdout=subprocess.DEVNULL, check=False
-        )
-        if ended.returncode:
-            print("they could not be installed; the tests that want them will be skipped", flush=True)
-            return
+    debian.install(missing, without="tests on real databases will be skipped")
 
 
 def passes(name: str, command: list[str]) -> bool:
