@@ -33,7 +33,6 @@ from berth.core.requests import (
     Renew,
     Renewed,
     Request,
-    View,
 )
 from berth.core.standing import Life, lives, lives_on_us, opens_in_us, standing, view
 
@@ -191,8 +190,8 @@ def decide_renewal(observed: Observed, request: Renew) -> Decision:
             record.lock_delay_us,
             record.ended,
         )
-        told = View(holder, token, acquired_at_us, observed.at_us + ttl_us, ttl_us)
-        return Decision(write, Renewed(told))
+        told = Renewed(holder, token, acquired_at_us, observed.at_us + ttl_us, ttl_us)
+        return Decision(write, told)
     return Decision(None, Lost(standing(record, lives(observed))))
 
 

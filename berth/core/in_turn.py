@@ -54,8 +54,9 @@ def _of_one_write(turns: Sequence[Turn], version: int) -> list[Turn]:
         if isinstance(outcome, Acquired):
             last = outcome.view.token not in told
             turn = turn._replace(outcome=replace(outcome, version=version if last else 0))
-        if isinstance(outcome, Acquired | Renewed):
             told.add(outcome.view.token)
+        elif isinstance(outcome, Renewed):
+            told.add(outcome.token)
         result.append(turn)
     return result[::-1]
 

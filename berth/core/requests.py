@@ -110,8 +110,8 @@ class NotAcquired(Struct, frozen=True, gc=False):
     due_in_us: int | None = None
 
 
-class Renewed(Struct, frozen=True, gc=False):
-    view: View
+class Renewed(View, frozen=True, gc=False):
+    """The tenure as it lives on."""
 
 
 class Lost(Struct, frozen=True, gc=False):

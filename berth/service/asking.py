@@ -1,13 +1,13 @@
 """Asking: what may be asked of the rounds, what is answered, and what is told of a write that has won."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import trio
 from msgspec import Struct
 
 from berth.core.in_turn import Turn
 from berth.core.names import Key
-from berth.core.records import Record, Session
+from berth.core.records import Record, Session, Tenure
 from berth.core.requests import Outcome, Request
 from berth.core.sessions import SessionOutcome, SessionRequest
 
@@ -54,8 +54,8 @@ class SessionChange(Struct, frozen=True, gc=False):
 Change = LeaseChange | SessionChange
 
 
-Renewal = tuple[Key, int]
-"""A lease whose only tenure was renewed, and nothing else about it; it lives for so many microseconds now."""
+OnRenewals = Callable[[Collection[Key], Sequence[Tenure]], None]
+"""Told of leases whose only tenure was renewed, and nothing else about them: it lives for its ttl now."""
 
 
 class Submission:

@@ -4,7 +4,7 @@ Owns the wiring of store, rounds, register, waiters, feed, audit and sweeper, an
 nothing. It knows neither HTTP nor who is allowed what.
 """
 
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from random import Random
 from typing import NamedTuple, cast
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from berth.core.names import Key
 from berth.core.ownership import Ownership
-from berth.core.records import Observed, SessionEnd
+from berth.core.records import Observed, SessionEnd, Tenure
 from berth.core.requests import (
     Acquire,
     Acquired,
@@ -31,13 +31,13 @@ from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionOu
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.runtime.supervise import open_service_nursery
-from berth.service.asking import NOBODY, Answer, Change, Operation, Origin, Renewal, SessionChange
+from berth.service.asking import NOBODY, Answer, Change, Operation, Origin, SessionChange
 from berth.service.audit import Audit
 from berth.service.feed import Feed
 from berth.service.limits import Limits
 from berth.service.others import Others
 from berth.service.register import Register
-from berth.service.renewing import WORTH_IT, Renewing
+from berth.service.renewing import WORTH_IT, AllRenewed, Renewing
 from berth.service.rounds import Rounds
 from berth.service.sweeper import Sweeper, Sweeping
 from berth.service.waiters import Waited, Waiters
@@ -99,7 +99,7 @@ class LeaseService:
             operations = [self._behind(each) for each in operations]
         return await self._rounds.submit(operations)
 
-    async def renew_many(self, asked: Mapping[Key, Renew]) -> list[Answer]:
+    async def renew_many(self, asked: Mapping[Key, Renew]) -> AllRenewed | list[Answer]:
         """As `many`, for renewals of as many leases: a large number of them is a round of its own."""
         if len(asked) < WORTH_IT:
             return await self._rounds.submit([Operation(key, request) for key, request in asked.items()])
@@ -244,8 +244,8 @@ async def open_leases(
     def is_writing(target: Key | str) -> bool:
         return rounds.is_writing(target) or (isinstance(target, Key) and renewing.is_writing(target))
 
-    def on_renewals(renewals: list[Renewal]) -> None:
-        register.note_renewals(renewals)
+    def on_renewals(renewed: Collection[Key], tenures: Sequence[Tenure]) -> None:
+        register.note_renewals(renewed, tenures)
 
     feed = Feed(incarnation=clock.wall_us(), encode=encode)
     telling = _Telling(Audit(audit), feed, limits)

@@ -29,7 +29,7 @@ class MeasuredStore:
 
     async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         def result(reading: Reading) -> Result:
-            found = any(observed.record is not None for observed in reading.leases.values())
+            found = any(record is not None for record in reading.records.values())
             return "ok" if found or reading.sessions or not keys else "notfound"
 
         return await self._timed("get", self._store.read(keys, sessions), result)

@@ -9,7 +9,7 @@ It reads each lease once at its start; what ended before that is not told.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Collection, Generator
+from collections.abc import Callable, Collection, Generator, Sequence
 from contextlib import aclosing, contextmanager
 from typing import NamedTuple, TypeVar
 
@@ -17,11 +17,11 @@ import trio
 
 from berth.core.names import Key
 from berth.core.ownership import Ownership, ended_by_now, ownership
-from berth.core.records import Observed, Session
+from berth.core.records import Observed, Session, Tenure
 from berth.core.standing import lives
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
-from berth.service.asking import NOBODY, Change, LeaseChange, Origin, Renewal
+from berth.service.asking import NOBODY, Change, LeaseChange, Origin
 from berth.service.timers import Timers
 from berth.store.api import Reading, Store, StoreFault
 
@@ -103,14 +103,12 @@ class Register:
         self._follow(turns[-1].after, before=turns[0].before)
         self._on_opening(record.key)
 
-    def note_renewals(self, renewals: list[Renewal]) -> None:
-        """Leases live on, and nothing else: by far the most frequent news."""
-        now_us = self._clock.boot_us()
+    def note_renewals(self, renewed: Collection[Key], tenures: Sequence[Tenure]) -> None:
+        """Leases live on by these tenures, and nothing else: by far the most frequent news."""
+        after_us = self._clock.boot_us() + 1
         for noted in self._noted.values():
-            noted.update(key for key, _ in renewals)
-        put_off = self._leases.set
-        for key, remaining_us in renewals:
-            put_off(key, now_us + remaining_us + 1)
+            noted.update(renewed)
+        self._leases.put_off(renewed, [after_us + each.ttl_us for each in tenures])
 
     def look(self, key: Key, in_us: int) -> None:
         """Look at the lease in so long, if it is not to be looked at before."""

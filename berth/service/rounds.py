@@ -21,17 +21,17 @@ import trio
 
 from berth.core.decide import decide_renewal
 from berth.core.names import Key
-from berth.core.records import Record
+from berth.core.records import Record, Tenure
 from berth.core.requests import EndFirst, Outcome, Renew, Renewed, Request
 from berth.service.asking import (
     NOBODY,
     Answer,
     Change,
     LeaseChange,
+    OnRenewals,
     Operation,
     Origin,
     Pending,
-    Renewal,
     SessionChange,
     Submission,
 )
@@ -65,7 +65,7 @@ class Rounds:
         *,
         rng: Random,
         on_change: Callable[[Change], None],
-        on_renewals: Callable[[list[Renewal]], None],
+        on_renewals: OnRenewals,
         gather_seconds: float = 0,
     ) -> None:
         """`on_change` is told of each write that has won, before its answers leave; `on_renewals` of a
@@ -202,20 +202,22 @@ class Rounds:
 
     async def _conclude(self, this: Round, won: set[Key | str] | None, nursery: trio.Nursery) -> None:
         """Tell the answers whose writes have won (None: all have), and ask again for what is still open."""
-        renewals: list[Renewal] = []
+        renewed: list[Key] = []
+        tenures: list[Tenure] = []
         for count, (pending, decision) in enumerate(this.alone):
             if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
             outcome = decision.outcome
             if type(outcome) is Renewed:
-                key = pending.operation.target
+                key = cast("Key", pending.operation.target)
                 if won is not None and key not in won:
                     self._again([pending], nursery)
                     continue
-                renewals.append((key, outcome.view.remaining_us))  # type: ignore[arg-type]  # a lease's
+                renewed.append(key)
+                tenures.append(cast("Record", decision.write).tenures[0])
             pending.settle(outcome)
-        if renewals:
-            self._on_renewals(renewals)
+        if renewed:
+            self._on_renewals(renewed, tenures)
         # What was made of leases is told before what was made of sessions, on which they may hang.
         for count, each in enumerate(sorted(this.decided, key=is_of_session)):
             if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:

@@ -5,6 +5,7 @@ queued again. Due times are boot-clock microseconds.
 """
 
 import heapq
+from collections.abc import Collection, Sequence
 from typing import Generic, TypeVar
 
 import trio
@@ -41,6 +42,14 @@ class Timers(Generic[TargetT]):
                 self._earlier.set()
             heapq.heappush(self._heap, (due_us, key))
             self._compact()
+
+    def put_off(self, keys: Collection[TargetT], due_us: Sequence[int]) -> None:
+        """As `set` for each, none of which becomes due earlier than it was."""
+        if all(map(self._due_us.__contains__, keys)):
+            self._due_us.update(zip(keys, due_us, strict=True))
+        else:
+            for key, each_us in zip(keys, due_us, strict=True):
+                self.set(key, each_us)
 
     def drop(self, key: TargetT) -> None:
         self._due_us.pop(key, None)

@@ -16,14 +16,18 @@ Write = Record | Session
 
 
 class Reading(Struct, frozen=True, gc=False):
-    """What one round trip read. `leases` has an entry for every key asked for, written or not.
+    """What one round trip read. `leases` has an entry for every key asked for, in that order, written or not.
 
     `sessions` holds the sessions asked for and those that the leases' tenures refer to, as far as they exist.
+    `records` and `sole_idles_us` are two columns of `leases`, for who has many: the records, and how long
+    each one's only tenure, if it has one and that one a ttl, has been idle; else a negative number.
     """
 
     at_us: int
     leases: Mapping[Key, Observed]
     sessions: Mapping[str, SessionSeen]
+    records: Mapping[Key, Record | None]
+    sole_idles_us: Sequence[int]
 
 
 class Changes(Struct, frozen=True, gc=False):

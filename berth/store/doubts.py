@@ -133,7 +133,7 @@ class Doubts:
                 quarantine=loss or self._quarantine(observed),
                 token_floor=self._floor(observed, issued.get(key, 0)),
             )
-        return Reading(reading.at_us, leases, sessions)
+        return replace(reading, leases=leases, sessions=sessions)
 
     def _loss(self) -> Quarantine | None:
         left_us = self._lost_until_us - self._clock.boot_us()

@@ -5,7 +5,7 @@ whose own process says what time it is. Promises that time never goes back, and 
 changes no idle time. Does not keep anything: a store that lives on says where its timeline resumes.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from msgspec.structs import force_setattr
@@ -67,7 +67,7 @@ def marked_session(session: Session, now_us: int) -> Session:
 
 def reading(
     instant: Instant,
-    keys: Iterable[Key],
+    keys: Collection[Key],
     records: Mapping[Key, Record],
     sessions: Iterable[str],
     find: Callable[[Collection[str]], Iterable[Session]],
@@ -81,19 +81,51 @@ def reading(
     now_us, at_us = instant
     seen: dict[str, SessionSeen] = {}
     wanted = dict.fromkeys(sessions)
-    leases: dict[Key, Observed] = {}
-    for key in keys:
-        record = records.get(key)
-        idles_us: list[int] = []
-        for tenure in record.tenures if record is not None else ():
-            idles_us.append(_idle_us(tenure.mark, now_us))
+    found = dict(zip(keys, map(records.get, keys), strict=True))
+    sole_idles_us: list[int] = []
+    for record in found.values():
+        tenures = record.tenures if record is not None else ()
+        if len(tenures) == 1 and tenures[0].session is None:
+            mark = tenures[0].mark
+            sole_idles_us.append(now_us - mark if mark is not None and mark < now_us else 0)
+            continue
+        sole_idles_us.append(-1)
+        for tenure in tenures:
             if tenure.session is not None:
                 wanted[tenure.session] = None
-        leases[key] = Observed(key, at_us, record, tuple(idles_us), seen, quarantine, token_floor)
     if wanted:
         for session in find(wanted):
             seen[session.id] = SessionSeen(session, _idle_us(session.mark, now_us))
-    return Reading(at_us, leases, seen)
+    leases = _Leases(found, instant, seen, quarantine, token_floor)
+    return Reading(at_us, leases, seen, found, sole_idles_us)
+
+
+class _Leases(Mapping[Key, Observed]):
+    """Records as what was observed of each, which is only made of those that are looked at."""
+
+    def __init__(
+        self,
+        records: Mapping[Key, Record | None],
+        instant: Instant,
+        sessions: Mapping[str, SessionSeen],
+        quarantine: Quarantine | None,
+        token_floor: int,
+    ) -> None:
+        self._records = records
+        self._instant = instant
+        self._seen = (sessions, quarantine, token_floor)
+
+    def __getitem__(self, key: Key) -> Observed:
+        record = self._records[key]
+        tenures = record.tenures if record is not None else ()
+        idles_us = tuple([_idle_us(tenure.mark, self._instant.now_us) for tenure in tenures])
+        return Observed(key, self._instant.at_us, record, idles_us, *self._seen)
+
+    def __iter__(self) -> Iterator[Key]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
 
 
 def _idle_us(mark: int | None, now_us: int) -> int:

@@ -45,15 +45,17 @@ class MemoryStore:
     async def write(self, writes: Sequence[Write]) -> set[Key | str]:
         await trio.lowlevel.checkpoint()
         now_us = self._time.read().now_us
+        records = self._records
         won: set[Key | str] = set()
         for write in writes:
             if type(write) is Record:
-                stored = self._records.get(write.key)
+                key = write.key
+                stored = records.get(key)
                 if write.version == (stored.version + 1 if stored is not None else 1):
                     if stored is None:
-                        self._keys.add(write.key)
-                    self._records[write.key] = marked(write, now_us)
-                    won.add(write.key)
+                        self._keys.add(key)
+                    records[key] = marked(write, now_us)
+                    won.add(key)
             elif type(write) is Session and self._put_session(write, now_us):
                 won.add(write.id)
         return won

@@ -47,9 +47,9 @@ class Cache:
         return True
 
     def note_read(self, reading: Reading) -> None:
-        for key, observed in reading.leases.items():
-            if observed.record is not None:
-                _keep(self._records, key, observed.record, LEASES_MAX)
+        for key, record in reading.records.items():
+            if record is not None:
+                _keep(self._records, key, record, LEASES_MAX)
         for name, seen in reading.sessions.items():
             _keep(self._sessions, name, seen.session, SESSIONS_MAX)
 

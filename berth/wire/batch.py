@@ -5,11 +5,14 @@ what it must be spoils only itself; only a body that is no list of objects, or h
 a whole.
 """
 
+from collections.abc import Iterable
 from functools import partial
 from typing import TypeVar
 
 import msgspec
 
+from berth.core.instants import rfc3339
+from berth.core.records import Tenure
 from berth.core.requests import Acquired, Lost, NotAcquired, Released, Renewed
 from berth.wire.checks import UNREADABLE, body_failure
 from berth.wire.problems import Failure
@@ -74,6 +77,19 @@ def result(outcome: Told) -> BatchResult:
             return acquire_reply(outcome, ANSWERED)
         case Released():
             return _DONE
+
+
+def renewed(tenures: Iterable[Tenure], at_us: int) -> list[BatchResult]:
+    """What came of many renewals at `at_us`: those for one ttl share their expiry."""
+    results: list[BatchResult] = []
+    known_us, expires_at = 0, ""
+    for each in tenures:
+        if each.ttl_us != known_us:
+            known_us = each.ttl_us
+            expires_at = rfc3339(at_us + known_us)
+        acquired_at = rfc3339(each.acquired_at_us)
+        results.append(BatchResult(200, True, expires_at, acquired_at, each.holder, each.token))
+    return results
 
 
 def failed(failure: Failure) -> BatchResult:

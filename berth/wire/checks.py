@@ -4,6 +4,7 @@ Owns the field rules and their texts. Promises a core request or a `Failure` wit
 people; never another exception, whatever bytes come in.
 """
 
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import msgspec
@@ -129,14 +130,34 @@ def session_request(session: str, body: SessionBody, bounds: TtlBounds) -> OpenS
 
 
 def renew_request(body: RenewBody | BatchRenew, bounds: TtlBounds) -> Renew:
-    holder, token, ttl_seconds = body.holder, body.fencing_token, body.ttl_seconds
-    if holder is None or holder_problem(holder) is not None:
-        holder = _holder(holder)
-    if token is None or token <= 0:
-        token = _token(token)
-    if ttl_seconds is None or not bounds.min_seconds <= ttl_seconds <= bounds.max_seconds:
-        return Renew(holder, token, _ttl_us(ttl_seconds, bounds))
-    return Renew(holder, token, ttl_seconds * SECOND_US)
+    return Renew(_holder(body.holder), _token(body.fencing_token), _ttl_us(body.ttl_seconds, bounds))
+
+
+def renew_requests(
+    operations: Iterable[object], bounds: TtlBounds, may_act: Callable[[str], bool], into: dict[Key, Renew]
+) -> bool:
+    """Nothing but renewals, each as it must be, for holders as which the caller `may_act`: all are `into` it.
+
+    False where anything is otherwise: then each must be looked at by itself. A batch is mostly one holder's.
+    """
+    least, most = max(bounds.min_seconds, 1), bounds.max_seconds
+    known = ""
+    for each in operations:
+        if type(each) is not BatchRenew:
+            return False
+        holder, token, ttl_seconds = each.holder, each.fencing_token, each.ttl_seconds
+        if holder != known:
+            if holder is None or holder_problem(holder) is not None or not may_act(holder):
+                return False
+            known = holder
+        if token is None or token <= 0 or ttl_seconds is None or not least <= ttl_seconds <= most:
+            return False
+        try:
+            key = checked_key(each.namespace, each.name)
+        except Failure:
+            return False
+        into[key] = Renew(known, token, ttl_seconds * SECOND_US)
+    return True
 
 
 def release_request(body: ReleaseBody | BatchRelease) -> Release:

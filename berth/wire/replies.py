@@ -82,8 +82,8 @@ def acquire_reply(
 def renew_reply(outcome: Renewed | Lost, make: Callable[..., GrantT] = AcquireReply) -> GrantT:
     """A renewal's reply has the reference's fields and no others."""
     if isinstance(outcome, Renewed):
-        view = outcome.view
-        return make(True, rfc3339(view.expires_at_us), rfc3339(view.acquired_at_us), view.holder, view.token)
+        expires_at, acquired_at = rfc3339(outcome.expires_at_us), rfc3339(outcome.acquired_at_us)
+        return make(True, expires_at, acquired_at, outcome.holder, outcome.token)
     holder, acquired_at, expires_at, _ = _told(outcome.standing)
     return make(False, expires_at, acquired_at, holder, outcome.standing.token)
 

@@ -122,7 +122,7 @@ def _given_up(tenure: Tenure, request: Request) -> bool:
 def _check_told(before: World, request: Request, outcome: Acquired | Renewed, after: World) -> None:
     assert isinstance(request, Acquire | Renew)
     assert before.record != after.record, "told that it holds, without a write"
-    mine = tenures(after.record)[outcome.view.token]
+    mine = tenures(after.record)[(outcome.view if isinstance(outcome, Acquired) else outcome).token]
     assert mine.holder == request.holder, "told of another's tenure"
     assert mine.session or _expires(mine) >= after.promised_until(mine.token), "promised more than is stored"
     if isinstance(request, Renew):

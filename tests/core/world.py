@@ -97,11 +97,12 @@ def promise(world: World, request: Request, outcome: Outcome, since: int) -> Wor
     """Note what a granted caller was promised, counted from `since`. Shorter terms take no promise back."""
     if not isinstance(request, Acquire | Renew) or not isinstance(outcome, Acquired | Renewed):
         return world
-    if outcome.view.session is not None:
+    view = outcome.view if isinstance(outcome, Acquired) else outcome
+    if view.session is not None:
         return world
     kept = dict(world.promised)
-    until = max(since + request.ttl_us, kept.get(outcome.view.token, 0))
-    return world._replace(promised=tuple(sorted({**kept, outcome.view.token: until}.items())))
+    until = max(since + request.ttl_us, kept.get(view.token, 0))
+    return world._replace(promised=tuple(sorted({**kept, view.token: until}.items())))
 
 
 def step(core: Core, world: World, request: Request) -> tuple[World, Outcome]:
@@ -129,8 +130,8 @@ def told(outcome: Outcome) -> tuple[object, ...]:
             return ("acquired", view.token, view.remaining_us, handover, tuple(one.token for one in holders))
         case NotAcquired(reason, standing, wait):
             return (reason, standing.newest and standing.newest.token, wait)
-        case Renewed(view):
-            return ("renewed", view.token, view.remaining_us)
+        case Renewed():
+            return ("renewed", outcome.token, outcome.remaining_us)
         case Lost(standing):
             return ("lost", standing.token)
         case Released():

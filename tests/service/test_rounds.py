@@ -23,7 +23,7 @@ from berth.core.requests import (
 )
 from berth.core.sessions import EndSession, OpenSession, RenewSession, SessionAlive, SessionOver
 from berth.runtime.clock import ManualClock
-from berth.service.asking import Change, LeaseChange, Operation, Renewal
+from berth.service.asking import Change, LeaseChange, Operation
 from berth.service.rounds import ATTEMPTS_MAX, PENDING_MAX, Rounds
 from berth.store.api import Store, StoreFault
 from berth.store.memory import MemoryStore
@@ -40,13 +40,18 @@ class Bench:
         self.clock = ManualClock(boot_us=1, wall_us=1_790_000_000 * SECOND_US)
         self.store = RecordingStore(MemoryStore(self.clock))
         self.changes: list[Change] = []
-        self.renewals: list[Renewal] = []
+        self.renewals: list[Key] = []
         self.nursery = nursery
         self.rounds = self.another(self.store)
 
     def another(self, store: Store) -> Rounds:
         """As another server on the same store."""
-        rounds = Rounds(store, rng=Random(1), on_change=self.changes.append, on_renewals=self.renewals.extend)
+        rounds = Rounds(
+            store,
+            rng=Random(1),
+            on_change=self.changes.append,
+            on_renewals=lambda keys, _: self.renewals.extend(keys),
+        )
         self.nursery.start_soon(rounds.run)
         return rounds
 
@@ -288,7 +293,11 @@ async def test_callers_who_come_one_after_the_other_share_a_dear_write(
     clock = ManualClock(boot_us=1)
     store = RecordingStore(MemoryStore(clock))
     rounds = Rounds(
-        store, rng=Random(1), on_change=lambda _: None, on_renewals=lambda _: None, gather_seconds=0.002
+        store,
+        rng=Random(1),
+        on_change=lambda _: None,
+        on_renewals=lambda _keys, _tenures: None,
+        gather_seconds=0.002,
     )
 
     async def work(number: int) -> None:
@@ -311,7 +320,11 @@ async def test_callers_who_come_one_after_the_other_share_a_dear_write(
 async def test_a_caller_who_is_alone_waits_for_nobody(autojump_clock: trio.testing.MockClock) -> None:
     store = RecordingStore(MemoryStore(ManualClock(boot_us=1)))
     rounds = Rounds(
-        store, rng=Random(1), on_change=lambda _: None, on_renewals=lambda _: None, gather_seconds=0.002
+        store,
+        rng=Random(1),
+        on_change=lambda _: None,
+        on_renewals=lambda _keys, _tenures: None,
+        gather_seconds=0.002,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(rounds.run)

@@ -97,3 +97,17 @@ async def test_no_more_than_the_limit_comes_at_once(autojump_clock: trio.testing
         timers.set(key(number), in_seconds(1))
     counts = [len(await timers.next_due(10)) for _ in range(3)]
     assert counts == [10, 10, 5]
+
+
+async def test_many_are_put_off_at_once_and_those_that_were_not_known_are_set(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    timers = Timers(TrioClock())
+    timers.set(key(1), in_seconds(1))
+    timers.put_off([key(1), key(2)], [in_seconds(4), in_seconds(3)])
+    timers.put_off([key(2)], [in_seconds(5)])
+    start = trio.current_time()
+    assert await timers.next_due(10) == [key(1)]
+    assert trio.current_time() - start == 4
+    assert await timers.next_due(10) == [key(2)]
+    assert trio.current_time() - start == 5

@@ -29,7 +29,8 @@ END_US = NOW_US + 30_000_000
 END = "2023-11-14T22:13:50.25Z"
 ZERO = "0001-01-01T00:00:00Z"
 
-VIEW = View("h", 7, NOW_US, END_US, 29_500_001)
+VIEW_FIELDS = ("h", 7, NOW_US, END_US, 29_500_001)
+VIEW = View(*VIEW_FIELDS)
 UNDER_SESSION = View("h", 7, NOW_US, END_US, 29_500_001, "s1")
 HELD = b'"holder":"h","fencingToken":7'
 BETWEEN = b'"expiresAt":"%s","acquiredAt":"%s"' % (END.encode(), NOW.encode())
@@ -102,7 +103,7 @@ def test_closed_for_a_while(reason: Any) -> None:
 
 
 def test_renewed() -> None:
-    assert msgspec.json.encode(replies.renew_reply(Renewed(VIEW))) == b'{"acquired":true,%s,%s}' % (
+    assert msgspec.json.encode(replies.renew_reply(Renewed(*VIEW_FIELDS))) == b'{"acquired":true,%s,%s}' % (
         BETWEEN,
         HELD,
     )

@@ -31,6 +31,9 @@ class Identity(Struct, frozen=True):
     role: Role
     anybody: bool = False
 
+    def has_role(self, role: Role) -> bool:
+        return self.anybody or _RANK[self.role] >= _RANK[role]
+
     def speaks_for(self, holder: str) -> bool:
         return self.anybody or speaks_for(self.tenant, holder)
 
@@ -97,7 +100,7 @@ def authorize(identity: Identity, role: Role, holder: str | None = None) -> None
     """Raise `Failure` unless the caller has `role`, a tenant, and may act as `holder`, in this order."""
     if identity.anybody:
         return
-    if _RANK[identity.role] < _RANK[role]:
+    if not identity.has_role(role):
         raise Failure("forbidden_role", f"this needs the role {role}; the key has the role {identity.role}")
     if not identity.tenant or "/" in identity.tenant:
         raise Failure("forbidden_namespace")

@@ -11,7 +11,7 @@ import trio
 from msgspec.structs import replace
 
 from berth.core.names import Key
-from berth.core.requests import Acquire, Acquired, NotAcquired, Outcome, Refused, Release, Renew, Renewed
+from berth.core.requests import Acquire, Acquired, NotAcquired, Outcome, Refused, Release, Renew
 from berth.roles.apiserver.ask import Ask, limited, note_bounds
 from berth.roles.apiserver.auth import authorize
 from berth.roles.apiserver.observe import label_of
@@ -19,10 +19,10 @@ from berth.runtime.log import Logger
 from berth.service.asking import Answer, Operation
 from berth.service.leases import LeaseService
 from berth.service.limits import Lane
+from berth.service.renewing import AllRenewed
 from berth.store.api import StoreFault
 from berth.wire import batch, checks
 from berth.wire.problems import Failure, refusal
-from berth.wire.replies import renew_reply
 from berth.wire.shapes import BatchAcquire, BatchOperation, BatchRenew, BatchReply, BatchResult
 
 GIVE_WAY_EVERY = 256
@@ -32,6 +32,8 @@ HOLDERS_TOLD_MAX = 10_000
 
 _Checked = tuple[Key, Acquire | Renew | Release | Failure]
 """An operation as the service takes it, or the failure that it is, of no lease in particular."""
+
+_Operations = Sequence[BatchOperation | Failure]
 
 _NOWHERE = Key("", "")
 
@@ -46,20 +48,37 @@ class BatchHandlers:
         self._logger = logger
 
     async def batch(self, ask: Ask) -> object:
-        asked = await self._checked(ask)
-        renewals = {key: request for key, request in asked if type(request) is Renew}
-        if len(renewals) == len(asked):
-            return await self._answered(ask, await self._leases.renew_many(renewals))
+        operations = await ask.read_body()
+        renewals = await self._renewals(ask, operations)
+        if renewals is not None:
+            told = await self._leases.renew_many(renewals)
+            if isinstance(told, AllRenewed):
+                return await _renewed(ask, told)
+            return await self._answered(ask, told)
+        asked = await self._checked(ask, operations)
         holders = {at: request.holder for at, (_, request) in enumerate(asked) if type(request) is Acquire}
         with self._limits.holdings.asking(holders.values()) as may_take:
             full = {at for at, may in zip(holders, may_take, strict=True) if not may}
             return await self._answered(ask, await self._carried_out(ask, asked, full), full)
 
-    async def _checked(self, ask: Ask) -> list[_Checked]:
+    async def _renewals(self, ask: Ask, operations: _Operations) -> dict[Key, Renew] | None:
+        """Nothing but renewals with which nothing is wrong; None where each is to be looked at by itself."""
+        if self._limits.rated or not ask.identity.has_role("holder"):
+            return None
+        renewals: dict[Key, Renew] = {}
+        for start in range(0, len(operations), GIVE_WAY_EVERY):
+            if start:
+                await trio.lowlevel.checkpoint()
+            part = operations[start : start + GIVE_WAY_EVERY]
+            if not checks.renew_requests(part, self._bounds, ask.identity.speaks_for, renewals):
+                return None
+        return renewals if len(renewals) == len(operations) else None
+
+    async def _checked(self, ask: Ask, operations: _Operations) -> list[_Checked]:
         """The operations as the service takes them, after the checks that the single calls make."""
         asked: list[_Checked] = []
-        for at, each in enumerate(await ask.read_body()):
-            asked.append((_NOWHERE, each) if type(each) is Failure else self._checked_one(ask, each))
+        for at, each in enumerate(operations):
+            asked.append((_NOWHERE, each) if isinstance(each, Failure) else self._checked_one(ask, each))
             if at % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
         return asked
@@ -103,21 +122,15 @@ class BatchHandlers:
     ) -> BatchReply:
         """Results in the order asked."""
         results: list[BatchResult] = []
-        renewed = holders_told = 0
+        holders_told = 0
         for at, answer in enumerate(answers):
-            if type(answer) is Renewed:
-                renewed += 1
-                results.append(renew_reply(answer, batch.ANSWERED))
-            else:
-                if isinstance(answer, Acquired):
-                    holders_told += len(answer.holders)
-                    if holders_told > HOLDERS_TOLD_MAX:
-                        answer = replace(answer, holders=())
-                results.append(self._result(ask, answer, full=at in full))
+            if isinstance(answer, Acquired):
+                holders_told += len(answer.holders)
+                if holders_told > HOLDERS_TOLD_MAX:
+                    answer = replace(answer, holders=())
+            results.append(self._result(ask, answer, full=at in full))
             if at % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
-        if renewed:
-            ask.entry.count("renewed", renewed)
         return BatchReply(results)
 
     def _result(self, ask: Ask, answer: Answer | Failure, *, full: bool) -> BatchResult:
@@ -143,3 +156,15 @@ class BatchHandlers:
             return Failure("store_unavailable" if fault.outcome_known else "outcome_unknown")
         self._logger.error("operation failed", request_id=ask.entry.request_id, exc_info=fault)
         return Failure("internal")
+
+
+async def _renewed(ask: Ask, all_renewed: AllRenewed) -> BatchReply:
+    """As `_answered`, where every operation was a renewal and every lease was renewed."""
+    results: list[BatchResult] = []
+    tenures = all_renewed.tenures
+    for start in range(0, len(tenures), GIVE_WAY_EVERY):
+        if start:
+            await trio.lowlevel.checkpoint()
+        results += batch.renewed(tenures[start : start + GIVE_WAY_EVERY], all_renewed.at_us)
+    ask.entry.count("renewed", len(tenures))
+    return BatchReply(results)
