@@ -109,7 +109,7 @@ def _without_drift(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _answered_from_a_read(monkeypatch: pytest.MonkeyPatch) -> None:
     broken(decide, "_keep", "Decision(write, _acq", "Decision(None, _acq")(monkeypatch)
-    broken(decide, "decide_renewal", "Decision(write, Renewed", "Decision(None, Renewed")(monkeypatch)
+    broken(decide, "decide_renewal", "Decision(write, told)", "Decision(None, told)")(monkeypatch)
 
 
 def _without_a_floor(monkeypatch: pytest.MonkeyPatch) -> None:
