@@ -22,7 +22,7 @@ import trio
 from berth.core.decide import decide_renewal
 from berth.core.names import Key
 from berth.core.records import Record, Tenure
-from berth.core.requests import EndFirst, Outcome, Renew, Renewed, Request
+from berth.core.requests import EndFirst, Outcome, Renew, Request
 from berth.service.asking import (
     NOBODY,
     Answer,
@@ -207,15 +207,14 @@ class Rounds:
         for count, (pending, decision) in enumerate(this.alone):
             if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
-            outcome = decision.outcome
-            if type(outcome) is Renewed:
-                key = cast("Key", pending.operation.target)
-                if won is not None and key not in won:
+            write = decision.write
+            if write is not None:
+                if won is not None and write.key not in won:
                     self._again([pending], nursery)
                     continue
-                renewed.append(key)
-                tenures.append(cast("Record", decision.write).tenures[0])
-            pending.settle(outcome)
+                renewed.append(write.key)
+                tenures.append(write.tenures[0])
+            pending.settle(decision.outcome)
         if renewed:
             self._on_renewals(renewed, tenures)
         # What was made of leases is told before what was made of sessions, on which they may hang.
