@@ -1,4 +1,4 @@
-"""The door to httpx: one request, and one whole reply within one deadline, or a reply line by line.
+"""The door to httpx: one request, and one whole reply within one deadline, or a reply that goes on.
 
 Owns the connection pools and the trust in servers' certificates. Promises that every failure says whether
 the request can have reached the server: `NotSent` or `OutcomeUnknown`. Does not retry, follow redirects,
@@ -7,16 +7,40 @@ limit.
 """
 
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 import trio
+
+from berth.runtime.http_stream import (
+    HttpFault,
+    Lines,
+    NotSent,
+    OutcomeUnknown,
+    Pieces,
+    Reply,
+    explain,
+    origin,
+    whole,
+)
+
+__all__ = [
+    "CaFileInvalid",
+    "Channel",
+    "HttpClient",
+    "HttpFault",
+    "Lines",
+    "NotSent",
+    "OutcomeUnknown",
+    "Pieces",
+    "Reply",
+    "trusting",
+]
 
 MAX_CONNECTIONS = 100
 MAX_PATIENT_CONNECTIONS = 1000
@@ -26,80 +50,12 @@ KEEP_ALIVE_SECONDS = 30.0
 CONNECT_SHARE = 0.9
 MAX_BODY_BYTES = 8 * 1024 * 1024
 MAX_LINE_BYTES = 1024 * 1024
-# OpenSSL's verdicts that another file of authorities can change.
-_UNKNOWN_AUTHORITY = {18, 19, 20, 21}
-_NOT_TLS = {"HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE", "WRONG_VERSION_NUMBER"}
-
 
 T = TypeVar("T")
 
 
-class HttpFault(Exception):
-    """No whole reply came. The text is for people. `silent`: the time ran out."""
-
-    silent = False
-
-
-class NotSent(HttpFault):
-    """Nothing of the request reached the server."""
-
-
-class OutcomeUnknown(HttpFault):
-    """The request may have reached the server, and may have taken effect."""
-
-
 class CaFileInvalid(Exception):
     """The CA file cannot be used; the text names it and says what to do."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """What the server answered. Header names are in lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-
-class Lines:
-    """A reply that goes on, line by line. Iterate it in one task, and close it in the end."""
-
-    def __init__(self, response: httpx.Response, line_seconds: float, max_line_bytes: int) -> None:
-        self._response = response
-        self._chunks = response.aiter_raw()
-        self._line_seconds = line_seconds
-        self._max_line_bytes = max_line_bytes
-        self._rest = bytearray()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        """The next line, without its end. Raises OutcomeUnknown when it is late or long, or never came."""
-        url = str(self._response.url)
-        await trio.lowlevel.checkpoint()
-        try:
-            with trio.fail_after(self._line_seconds):
-                while (end := self._rest.find(b"\n")) < 0 and len(self._rest) <= self._max_line_bytes:
-                    self._rest += await anext(self._chunks)
-        except trio.TooSlowError as fault:
-            silence = OutcomeUnknown(f"{_origin(url)} sent nothing for {self._line_seconds:.3g} s")
-            silence.silent = True
-            raise silence from fault
-        except StopAsyncIteration:
-            if self._rest:
-                raise OutcomeUnknown(f"{_origin(url)} ended its reply within a line") from None
-            raise
-        except httpx.TransportError as fault:
-            raise OutcomeUnknown(_explain(url, fault, sent=True)) from fault
-        if not 0 <= end <= self._max_line_bytes:
-            raise OutcomeUnknown(f"{_origin(url)} sent a line of more than {self._max_line_bytes} bytes")
-        line = bytes(self._rest[:end])
-        del self._rest[: end + 1]
-        return line
-
-    async def aclose(self) -> None:
-        await _close(self._response, self._chunks)
 
 
 class Channel(Protocol):
@@ -139,11 +95,21 @@ class Channel(Protocol):
 class HttpClient:
     """Open it with `async with`. Trusts the system's certificate authorities, and those of `ca_file` besides.
 
-    Raises CaFileInvalid when that file cannot be used.
+    `tls` is a context to use instead, with its own trust and perhaps a certificate of the client's;
+    `server_name` is whom the server's certificate must name, where that is not the host of the URL. Raises
+    CaFileInvalid when the file cannot be used.
     """
 
-    def __init__(self, *, user_agent: str, ca_file: Path | None = None) -> None:
-        trusted = trusting(ca_file)
+    def __init__(
+        self,
+        *,
+        user_agent: str,
+        ca_file: Path | None = None,
+        tls: ssl.SSLContext | None = None,
+        server_name: str | None = None,
+    ) -> None:
+        trusted = tls or trusting(ca_file)
+        self._server_name = server_name
 
         def pool(connections: int) -> httpx.AsyncClient:
             return httpx.AsyncClient(
@@ -186,8 +152,8 @@ class HttpClient:
         """
         client = self._patient if wait_seconds else self._prompt
         connect_seconds = (timeout_seconds - wait_seconds) * CONNECT_SHARE
-        request = _Request(method, url, headers, body, timeout_seconds, connect_seconds)
-        return await _exchange(client, request, partial(_whole, max_body_bytes=max_body_bytes))
+        request = _Request(method, url, headers, body, timeout_seconds, connect_seconds, self._server_name)
+        return await _exchange(client, request, partial(whole, max_body_bytes=max_body_bytes))
 
     async def lines(
         self,
@@ -209,10 +175,36 @@ class HttpClient:
             kind = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             if (response.status_code, kind) == (200, media_type):
                 return Lines(response, line_seconds, max_line_bytes)
-            return await _whole(response, MAX_BODY_BYTES)
+            return await whole(response, MAX_BODY_BYTES)
 
-        request = _Request(method, url, headers, None, timeout_seconds, timeout_seconds * CONNECT_SHARE)
-        return await _exchange(self._patient, request, begun)
+        return await _exchange(self._patient, self._lasting(method, url, headers, timeout_seconds), begun)
+
+    async def pieces(
+        self,
+        method: str,
+        url: str,
+        *,
+        headers: Mapping[str, str] | None = None,
+        timeout_seconds: float,
+        idle_seconds: float,
+    ) -> Pieces | Reply:
+        """A reply with status 200 as it comes; of any other the whole.
+
+        The time is for the reply to begin; then something comes every `idle_seconds`. Raises as `request`.
+        """
+
+        async def begun(response: httpx.Response) -> Pieces | Reply:
+            if response.status_code == 200:
+                return Pieces(response, idle_seconds)
+            return await whole(response, MAX_BODY_BYTES)
+
+        return await _exchange(self._patient, self._lasting(method, url, headers, timeout_seconds), begun)
+
+    def _lasting(
+        self, method: str, url: str, headers: Mapping[str, str] | None, timeout_seconds: float
+    ) -> "_Request":
+        connect_seconds = timeout_seconds * CONNECT_SHARE
+        return _Request(method, url, headers, None, timeout_seconds, connect_seconds, self._server_name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,13 +215,14 @@ class _Request:
     body: bytes | None
     timeout_seconds: float
     connect_seconds: float
+    server_name: str | None
 
 
 async def _exchange(
     client: httpx.AsyncClient, request: _Request, take: Callable[[httpx.Response], Awaitable[T]]
 ) -> T:
     """What `take` makes of the response, within the deadline. Raises NotSent or OutcomeUnknown."""
-    url, sent = request.url, False
+    url, name, sent = request.url, request.server_name, False
 
     async def trace(event: str, _: Mapping[str, Any]) -> None:
         nonlocal sent
@@ -242,42 +235,18 @@ async def _exchange(
             headers=request.headers,
             content=request.body,
             timeout=httpx.Timeout(None, connect=request.connect_seconds),
-            extensions={"trace": trace},
+            extensions={"trace": trace} | ({"sni_hostname": name} if name else {}),
         )
         with trio.fail_after(request.timeout_seconds):
             return await take(await client.send(built, stream=True))
     except (trio.TooSlowError, httpx.TimeoutException) as fault:
-        silence = _fault(sent, f"{_origin(url)} did not answer within {request.timeout_seconds:.3g} s")
+        silence = _fault(sent, f"{origin(url)} did not answer within {request.timeout_seconds:.3g} s")
         silence.silent = True
         raise silence from fault
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as fault:  # a name's encoding
         raise NotSent(f"{url} is no http:// or https:// address") from fault
     except httpx.TransportError as fault:
-        raise _fault(sent, _explain(url, fault, sent=sent)) from fault
-
-
-async def _whole(response: httpx.Response, max_body_bytes: int) -> Reply:
-    body = bytearray()
-    chunks = response.aiter_raw()
-    try:
-        async for chunk in chunks:
-            body += chunk
-            if len(body) > max_body_bytes:
-                origin = _origin(str(response.url))
-                raise OutcomeUnknown(f"{origin} sent a body of more than {max_body_bytes} bytes")
-    finally:
-        await _close(response, chunks)
-    return Reply(response.status_code, dict(response.headers), bytes(body))
-
-
-async def _close(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
-    """Left where they are, httpx's nested generators are never closed; closed underneath, they end."""
-    await response.aclose()
-    try:
-        async for _ in chunks:
-            pass
-    except (httpx.TransportError, httpx.StreamError):
-        pass
+        raise _fault(sent, explain(url, fault, sent=sent)) from fault
 
 
 def trusting(ca_file: Path | None) -> ssl.SSLContext:
@@ -296,39 +265,3 @@ def trusting(ca_file: Path | None) -> ssl.SSLContext:
 
 def _fault(sent: bool, text: str) -> HttpFault:
     return OutcomeUnknown(text) if sent else NotSent(text)
-
-
-def _explain(url: str, fault: httpx.TransportError, *, sent: bool) -> str:
-    cause = _innermost(fault)
-    if isinstance(cause, ssl.SSLCertVerificationError):
-        unknown = cause.verify_code in _UNKNOWN_AUTHORITY
-        verdict = "is not trusted" if unknown else "cannot be accepted"
-        return f"the certificate of {_origin(url)} {verdict}: {cause.verify_message}"
-    if isinstance(cause, ssl.SSLError) and cause.reason in _NOT_TLS:
-        return (
-            f"{_origin(url)} does not speak TLS; check the port (what serves without TLS is asked by http://)"
-        )
-    reason = (cause.strerror if isinstance(cause, OSError) else "") or str(cause) or type(fault).__name__
-    reason = reason.removesuffix(".")
-    if isinstance(fault, httpx.RemoteProtocolError | httpx.ReadError) and url.startswith("http:"):
-        reason += "; if it speaks TLS, it is asked by https://"
-    if sent:
-        return f"the connection to {_origin(url)} broke before the whole reply was here: {reason}"
-    return f"cannot connect to {_origin(url)}: {reason}"
-
-
-def _innermost(fault: BaseException) -> BaseException:
-    """What was wrong at first: httpx wraps httpcore's wrapping of Trio's, one for each address tried."""
-    while inner := (fault.exceptions[0] if isinstance(fault, BaseExceptionGroup) else _cause(fault)):
-        fault = inner
-    return fault
-
-
-def _cause(fault: BaseException) -> BaseException | None:
-    return fault.__cause__ or fault.__context__
-
-
-def _origin(url: str) -> str:
-    """Scheme, host and port: what people need, without a path, a query or credentials."""
-    parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}"

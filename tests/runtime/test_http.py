@@ -1,5 +1,6 @@
 """The client against our own server, and against sockets that misbehave."""
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from functools import partial
@@ -12,7 +13,7 @@ import trustme
 
 from berth.runtime.asgi import Receive, Scope, Send
 from berth.runtime.clock import SystemClock
-from berth.runtime.http import CaFileInvalid, HttpClient, Lines, NotSent, OutcomeUnknown, Reply
+from berth.runtime.http import CaFileInvalid, HttpClient, Lines, NotSent, OutcomeUnknown, Pieces, Reply
 from berth.runtime.tls import ServerTls
 from tests.runtime.bodies import read_body
 from tests.runtime.conftest import Journal, StartServer, write_pair
@@ -303,3 +304,44 @@ async def test_lines_that_do_not_begin_in_time_are_not_waited_for(
             media_type=NDJSON,
             line_seconds=SECONDS,
         )
+
+
+async def test_pieces_come_as_they_are_sent(client: HttpClient, start_peer: Start) -> None:
+    url = await start_peer(sends(STREAM, chunk(b"on"), chunk(b"e\ntwo"), chunk(b"")))
+    pieces = await client.pieces("GET", url, timeout_seconds=SECONDS, idle_seconds=SECONDS)
+    assert isinstance(pieces, Pieces)
+    assert b"".join([piece async for piece in pieces]) == b"one\ntwo"
+    await pieces.aclose()
+
+
+async def test_pieces_that_stop_coming_are_a_silence(client: HttpClient, start_peer: Start) -> None:
+    url = await start_peer(sends(STREAM, chunk(b"on")))
+    pieces = await client.pieces("GET", url, timeout_seconds=SECONDS, idle_seconds=0.2)
+    assert isinstance(pieces, Pieces)
+    assert await anext(pieces) == b"on"
+    with trio.fail_after(SECONDS), pytest.raises(OutcomeUnknown, match=r"sent nothing for 0\.2 s") as caught:
+        await anext(pieces)
+    assert caught.value.silent
+    await pieces.aclose()
+
+
+async def test_pieces_of_another_status_come_whole(client: HttpClient, start_peer: Start) -> None:
+    url = await start_peer(sends(b"HTTP/1.1 410 Gone\r\nContent-Length: 4\r\n\r\nhalf"))
+    reply = await client.pieces("GET", url, timeout_seconds=SECONDS, idle_seconds=SECONDS)
+    assert isinstance(reply, Reply)
+    assert (reply.status, reply.body) == (410, b"half")
+
+
+async def test_a_context_of_its_own_and_another_name(
+    start_server: StartServer, journal: Journal, authority: trustme.CA, tmp_path: Path
+) -> None:
+    other = ServerTls(
+        write_pair(authority, tmp_path, "other.example"), clock=SystemClock(), logger=journal.logger
+    )
+    url = (await start_server(mirror, tls=other)).addresses[0]
+    tls = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+    async with HttpClient(user_agent="berth-test", tls=tls, server_name="other.example") as trusting:
+        assert (await trusting.request("GET", url, timeout_seconds=SECONDS)).status == 200
+    async with HttpClient(user_agent="berth-test", tls=tls) as trusting:
+        with pytest.raises(NotSent, match="IP address mismatch"):
+            await trusting.request("GET", url, timeout_seconds=SECONDS)
