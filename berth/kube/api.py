@@ -189,7 +189,11 @@ class KubeClient:
         subresource: str = "",
         timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Object:
-        """The object as stored. With a resourceVersion in it, as it should have, a Conflict if it changed."""
+        """The object as stored.
+
+        With its resourceVersion in it, as it should have, a Conflict if it has changed since. With its uid in it
+        too, a Conflict if it is gone: a server may make it anew otherwise (it does so with a Lease).
+        """
         namespace, name = name_of(obj)
         target, asked = _addressed("replace", resource, namespace, name, subresource)
         return await self._asker.for_object(Request("PUT", target, asked, timeout_seconds, _encoded(obj)))

@@ -1,0 +1,188 @@
+"""A test API server over TLS, a real one where there is one, and clients of both."""
+
+import json
+import ssl
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from io import StringIO
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+import trustme
+
+from berth.kube.objects import Object, Resource
+from berth.runtime.clock import SystemClock
+from berth.runtime.http import HttpClient, Reply
+from berth.runtime.log import Logger, Logs
+from berth.runtime.serve import Server, serve_app
+from berth.runtime.tls import ServerTls, TlsFiles
+from tests.kube.server.kinds import NAMESPACES, SERVICE_ACCOUNTS, custom
+from tests.kube.server.rest import KubeServer
+from tests.kube.server.serving import as_app
+from tests.support.kube_apiserver import KubeApiserver, kube_apiserver
+
+SECONDS = 10.0
+_serial = count(1)
+BERTH_LEASES = Resource("berth.skaphos.io", "v1alpha1", "berthleases", "BerthLease")
+DEFINITIONS = Resource(
+    "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
+)
+
+
+@dataclass
+class Journal:
+    """A log that a test can read."""
+
+    stream: StringIO = field(default_factory=StringIO)
+
+    @property
+    def logger(self) -> Logger:
+        return Logs("debug", stream=self.stream).logger("test")
+
+    def messages(self) -> list[str]:
+        return [json.loads(line)["msg"] for line in self.stream.getvalue().splitlines()]
+
+
+@pytest.fixture
+def journal() -> Journal:
+    return Journal()
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+@pytest.fixture
+def tls_files(authority: trustme.CA, tmp_path: Path) -> TlsFiles:
+    issued = authority.issue_cert("127.0.0.1")
+    files = TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key")
+    files.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
+    files.key.write_bytes(issued.private_key_pem.bytes())
+    return files
+
+
+@pytest.fixture
+def kube() -> KubeServer:
+    """A test API server that is not served yet."""
+    return KubeServer(custom(BERTH_LEASES))
+
+
+@asynccontextmanager
+async def serving(kube: KubeServer, files: TlsFiles, journal: Journal) -> AsyncGenerator[str]:
+    """The URL at which it is served over TLS."""
+    tls = ServerTls(files, clock=SystemClock(), logger=journal.logger)
+    async with trio.open_nursery() as nursery:
+        serve = partial(serve_app, as_app(kube), address="127.0.0.1:0", tls=tls, logger=journal.logger)
+        server: Server = await nursery.start(serve)
+        yield server.addresses[0]
+        nursery.cancel_scope.cancel()
+
+
+@pytest.fixture
+async def served(kube: KubeServer, tls_files: TlsFiles, journal: Journal) -> AsyncGenerator[str]:
+    async with serving(kube, tls_files, journal) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def real() -> Iterator[KubeApiserver]:
+    with kube_apiserver() as server:
+        yield server
+
+
+@dataclass
+class Cluster:
+    """An API server of either kind, asked as by curl. `namespace` is the test's own."""
+
+    client: HttpClient
+    url: str
+    namespace: str
+    fake: KubeServer | None
+
+    async def ask(
+        self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json"
+    ) -> tuple[int, Any]:
+        reply = await self.reply(method, path, body, content_type=content_type)
+        return reply.status, json.loads(reply.body)
+
+    async def reply(
+        self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json"
+    ) -> Reply:
+        return await self.client.request(
+            method,
+            self.url + path,
+            headers={"content-type": content_type} if body is not None else {},
+            body=None if body is None else json.dumps(body).encode(),
+            timeout_seconds=SECONDS,
+        )
+
+    async def make(self, resource: Resource, obj: Object) -> Any:
+        status, made = await self.ask("POST", resource.path(self.namespace), obj)
+        assert status == 201, made
+        return made
+
+    async def token(self) -> str:
+        """A service account's token, which the cluster knows."""
+        await self.make(SERVICE_ACCOUNTS, {"metadata": {"name": "robot"}})
+        if self.fake is not None:
+            user = f"system:serviceaccount:{self.namespace}:robot"
+            self.fake.tokens["a-robots-token"] = user
+            return "a-robots-token"
+        wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        _, granted = await self.ask("POST", SERVICE_ACCOUNTS.path(self.namespace, "robot", "token"), wanted)
+        return granted["status"]["token"]
+
+
+@pytest.fixture(params=["test server", "kube-apiserver"])
+def place(request: pytest.FixtureRequest) -> KubeServer | KubeApiserver:
+    return request.getfixturevalue("kube" if request.param == "test server" else "real")
+
+
+@pytest.fixture
+async def cluster(
+    place: KubeServer | KubeApiserver, tls_files: TlsFiles, authority: trustme.CA, journal: Journal
+) -> AsyncGenerator[Cluster]:
+    async with AsyncExitStack() as stack:
+        if isinstance(place, KubeServer):
+            fake, url = place, await stack.enter_async_context(serving(place, tls_files, journal))
+            tls = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
+        else:
+            fake, url = None, place.url
+            tls = ssl.create_default_context(cadata=place.ca_pem)
+            place.admin.configure_cert(tls)
+        client = await stack.enter_async_context(HttpClient(user_agent="berth-test", tls=tls))
+        opened = Cluster(client, url, f"test-{next(_serial)}", fake)
+        status, _ = await opened.ask("POST", NAMESPACES.path(), {"metadata": {"name": opened.namespace}})
+        assert status == 201
+        if fake is None:
+            await define(opened)
+        yield opened
+
+
+async def define(cluster: Cluster) -> None:
+    """The custom resource, where a real server does not know it yet."""
+    group, plural = BERTH_LEASES.group, BERTH_LEASES.plural
+    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    version = {
+        "name": BERTH_LEASES.version,
+        "served": True,
+        "storage": True,
+        "schema": {"openAPIV3Schema": schema},
+        "subresources": {"status": {}},
+    }
+    names = {"plural": plural, "singular": "berthlease", "kind": BERTH_LEASES.kind}
+    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}
+    definition = {"metadata": {"name": f"{plural}.{group}"}, "spec": spec}
+    status, made = await cluster.ask("POST", DEFINITIONS.path(), definition)
+    assert status == 201 or made["reason"] == "AlreadyExists", made
+    for _ in range(100):
+        if (await cluster.reply("GET", BERTH_LEASES.path("default"))).status == 200:
+            return
+        await trio.sleep(0.1)
+    raise AssertionError("the custom resource is not served")

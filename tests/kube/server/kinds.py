@@ -1,0 +1,75 @@
+"""The kinds that the test API server knows, and in what they differ."""
+
+from collections.abc import Callable
+from typing import Any
+
+from msgspec import Struct
+
+from berth.kube.objects import EVENTS, LEASES, Resource
+
+Object = dict[str, Any]
+
+
+class Kind(Struct, frozen=True):
+    """One resource. `generation`: changes of the spec are counted. `lax`: a PUT needs no resourceVersion."""
+
+    resource: Resource
+    status: bool = False
+    scale: bool = False
+    generation: bool = False
+    lax: bool = True
+    made_by_put: bool = False
+    """A PUT of what is not there makes it."""
+
+    answers_object: bool = False
+    """A DELETE answers with the object, not with a Status."""
+
+    check: Callable[[Object], str | None] | None = None
+
+    @property
+    def qualified(self) -> str:
+        """As messages name it: `deployments.apps`."""
+        group = self.resource.group
+        return f"{self.resource.plural}.{group}" if group else self.resource.plural
+
+
+NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
+PODS = Resource("", "v1", "pods", "Pod")
+CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
+SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
+DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
+STATEFUL_SETS = Resource("apps", "v1", "statefulsets", "StatefulSet")
+REPLICA_SETS = Resource("apps", "v1", "replicasets", "ReplicaSet")
+JOBS = Resource("batch", "v1", "jobs", "Job")
+CRON_JOBS = Resource("batch", "v1", "cronjobs", "CronJob")
+
+
+def lease_problem(obj: Object) -> str | None:
+    """What the API server says of a Lease that it does not take, or None."""
+    spec = obj.get("spec") or {}
+    seconds, transitions = spec.get("leaseDurationSeconds"), spec.get("leaseTransitions")
+    if seconds is not None and seconds <= 0:
+        return f"spec.leaseDurationSeconds: Invalid value: {seconds}: must be greater than 0"
+    if transitions is not None and transitions < 0:
+        return f"spec.leaseTransitions: Invalid value: {transitions}: must be greater than or equal to 0"
+    return None
+
+
+BUILT_IN = (
+    Kind(NAMESPACES, status=True),
+    Kind(PODS, status=True, generation=True, answers_object=True),
+    Kind(CONFIG_MAPS),
+    Kind(EVENTS),
+    Kind(SERVICE_ACCOUNTS, answers_object=True),
+    Kind(LEASES, lax=False, made_by_put=True, check=lease_problem),
+    Kind(DEPLOYMENTS, status=True, scale=True, generation=True),
+    Kind(STATEFUL_SETS, status=True, scale=True, generation=True),
+    Kind(REPLICA_SETS, status=True, scale=True, generation=True),
+    Kind(JOBS, status=True, generation=True),
+    Kind(CRON_JOBS, status=True, generation=True),
+)
+
+
+def custom(resource: Resource, *, status: bool = True) -> Kind:
+    """A custom resource, as its definition would declare it."""
+    return Kind(resource, status=status, generation=True, lax=False, answers_object=True)

@@ -1,0 +1,171 @@
+"""A real kube-apiserver over its own etcd, for tests: `with kube_apiserver() as server`.
+
+Promises an empty cluster on loopback ports of its own, and that only processes which were started here are
+ended. No controller runs: pods stay as they are, and no default service account comes. Skips the test where
+the programs are not found.
+"""
+
+import os
+import shutil
+import ssl
+import subprocess
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import trustme
+
+from tests.support.apiserver import until
+from tests.support.databases import free_port
+
+START_SECONDS = 60.0
+STOP_SECONDS = 15.0
+USUAL_FOLDER = "/usr/local/kubebuilder/bin"
+PROGRAMS = ("etcd", "kube-apiserver")
+ADMIN = ("admin", "system:masters")
+
+
+class KubeApiserver:
+    """A running cluster's API: where it is, and with what its administrator comes."""
+
+    def __init__(self, folder: Path, programs: Path) -> None:
+        self.folder = folder
+        self.port = free_port()
+        self.url = f"https://127.0.0.1:{self.port}"
+        self._programs = programs
+        self._etcd_port, self._peer_port = free_port(), free_port()
+        self._processes: list[subprocess.Popen[bytes]] = []
+        self._authority = trustme.CA()
+        self.ca_pem = self._authority.cert_pem.bytes().decode()
+        name, group = ADMIN
+        self.admin = self._authority.issue_cert("admin.test", common_name=name, organization_name=group)
+        self._write()
+
+    def start(self) -> None:
+        """Returns when it is ready."""
+        etcd = f"http://127.0.0.1:{self._etcd_port}"
+        peer = f"http://127.0.0.1:{self._peer_port}"
+        listen = ("client", etcd), ("peer", peer)
+        self._spawn(
+            "etcd",
+            "--name=test",
+            f"--data-dir={self.folder / 'data'}",
+            "--unsafe-no-fsync",
+            *(f"--listen-{who}-urls={url}" for who, url in listen),
+            f"--advertise-client-urls={etcd}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=test={peer}",
+        )
+        self._spawn("kube-apiserver", f"--etcd-servers={etcd}", *self._flags())
+        until(lambda: self._ended() or self._ready(), within_seconds=START_SECONDS)
+        assert not self._ended(), self.log
+
+    def kubeconfig(self, path: Path) -> Path:
+        """The administrator's, written to `path`."""
+        path.write_text(
+            f"""\
+apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{{name: test, cluster: {{server: "{self.url}", certificate-authority: {self._file("ca.crt")}}}}}]
+users: [{{name: admin, user: {{client-certificate: {self._file("admin.crt")},
+  client-key: {self._file("admin.key")}}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
+"""
+        )
+        return path
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The API server's; its etcd is none of a test's business."""
+        return self._processes[1]
+
+    @property
+    def log(self) -> str:
+        logs = (self.folder / f"{program}.log" for program in PROGRAMS)
+        return "\n".join(log.read_text(errors="replace")[-4000:] for log in logs if log.exists())
+
+    def close(self) -> None:
+        for process in reversed(self._processes):
+            process.terminate()
+            try:
+                process.wait(STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+    def _flags(self) -> Sequence[str]:
+        return (
+            "--bind-address=127.0.0.1",
+            "--advertise-address=127.0.0.1",
+            f"--secure-port={self.port}",
+            "--endpoint-reconciler-type=none",
+            f"--cert-dir={self.folder}",
+            f"--tls-cert-file={self._file('server.crt')}",
+            f"--tls-private-key-file={self._file('server.key')}",
+            f"--client-ca-file={self._file('ca.crt')}",
+            "--authorization-mode=RBAC",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={self._file('accounts.key')}",
+            f"--service-account-signing-key-file={self._file('accounts.key')}",
+            # No controller makes the service account that a pod would need.
+            "--disable-admission-plugins=ServiceAccount",
+        )
+
+    def _spawn(self, program: str, *flags: str) -> None:
+        with self._file(f"{program}.log").open("wb") as log:
+            self._processes.append(
+                subprocess.Popen(
+                    [self._programs / program, *flags],
+                    cwd=self.folder,
+                    env={"HOME": str(self.folder)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+
+    def _ended(self) -> bool:
+        return any(process.poll() is not None for process in self._processes)
+
+    def _ready(self) -> bool:
+        context = ssl.create_default_context(cadata=self.ca_pem)
+        context.load_cert_chain(self._file("admin.crt"), self._file("admin.key"))
+        try:
+            with urllib.request.urlopen(f"{self.url}/readyz", context=context, timeout=5) as reply:
+                return reply.status == 200
+        except (urllib.error.URLError, OSError):
+            return False
+
+    def _write(self) -> None:
+        self._authority.cert_pem.write_to_path(str(self._file("ca.crt")))
+        accounts = self._authority.issue_cert("accounts.test")
+        accounts.private_key_pem.write_to_path(str(self._file("accounts.key")))
+        for name, issued in (("server", self._authority.issue_cert("127.0.0.1")), ("admin", self.admin)):
+            issued.cert_chain_pems[0].write_to_path(str(self._file(f"{name}.crt")))
+            issued.private_key_pem.write_to_path(str(self._file(f"{name}.key")))
+
+    def _file(self, name: str) -> Path:
+        return self.folder / name
+
+
+@contextmanager
+def kube_apiserver() -> Iterator[KubeApiserver]:
+    """A cluster that serves; for a fixture of a session's scope."""
+    programs = Path(os.environ.get("KUBEBUILDER_ASSETS") or USUAL_FOLDER)
+    missing = [program for program in PROGRAMS if not (programs / program).exists()]
+    if missing:
+        pytest.skip(f"no {' and no '.join(missing)} in {programs}; KUBEBUILDER_ASSETS says where they are")
+    folder = Path(tempfile.mkdtemp(prefix="berth-kube-"))
+    server = KubeApiserver(folder, programs)
+    try:
+        server.start()
+        yield server
+    finally:
+        server.close()
+        shutil.rmtree(folder)
