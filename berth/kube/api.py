@@ -191,8 +191,8 @@ class KubeClient:
     ) -> Object:
         """The object as stored.
 
-        With its resourceVersion in it, as it should have, a Conflict if it has changed since. With its uid in it
-        too, a Conflict if it is gone: a server may make it anew otherwise (it does so with a Lease).
+        With its resourceVersion in it, as it should have, a Conflict if it has changed since. With its uid in
+        it too, a Conflict if it is gone: a server may make it anew otherwise (it does so with a Lease).
         """
         namespace, name = name_of(obj)
         target, asked = _addressed("replace", resource, namespace, name, subresource)

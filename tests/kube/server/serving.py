@@ -45,8 +45,8 @@ async def _send(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.start", "status": answer.status, "headers": headers})
     if answer.stream is not None:
         try:
-            # Our server sends the head with the first bytes, and a watch may have nothing to tell yet; JSON may
-            # begin with white space.
+            # Our server sends the head with the first bytes, and a watch may have nothing to tell yet; JSON
+            # may begin with white space.
             await send({"type": "http.response.body", "body": b" ", "more_body": True})
             async for piece in answer.stream:
                 await send({"type": "http.response.body", "body": piece, "more_body": True})
