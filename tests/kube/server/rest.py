@@ -1,6 +1,6 @@
 """The test API server itself: requests in, answers out. How they travel is `serving`'s."""
 
-from collections.abc import AsyncGenerator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -15,7 +15,7 @@ from tests.kube.server.listing import Lister
 from tests.kube.server.refusing import Refusal, bad_request, invalid
 from tests.kube.server.selecting import SelectorInvalid, Test, by_fields, by_labels
 from tests.kube.server.storage import Address, Storage
-from tests.kube.server.watching import Terms, Watches
+from tests.kube.server.watching import Terms, Watches, WatchStream
 from tests.kube.server.writing import Writer
 
 Object = dict[str, Any]
@@ -32,7 +32,7 @@ class Answer:
     status: int
     body: Object = field(default_factory=dict[str, Any])
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
-    stream: AsyncGenerator[bytes] | None = None
+    stream: WatchStream | None = None
 
 
 @dataclass

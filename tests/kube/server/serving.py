@@ -1,6 +1,6 @@
 """Two ways to the test API server: over TLS as any client comes, or directly, where a clock may be mocked."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Self
 
 import msgspec
@@ -9,6 +9,7 @@ import trio
 from berth.runtime.asgi import AsgiApp, CutOff, Receive, Scope, Send
 from berth.runtime.http import NotSent, OutcomeUnknown, Reply
 from tests.kube.server.rest import Answer, Cut, KubeServer
+from tests.kube.server.watching import WatchStream
 
 DIRECT_URL = "https://kube.test"
 
@@ -110,7 +111,7 @@ class Network:
 class Flow:
     """A stream of the server's, piece by piece."""
 
-    def __init__(self, stream: AsyncGenerator[bytes], idle_seconds: float) -> None:
+    def __init__(self, stream: WatchStream, idle_seconds: float) -> None:
         self._stream = stream
         self._idle_seconds = idle_seconds
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import msgspec
 import trio
@@ -84,21 +84,21 @@ class Watches:
         self.open: set[Watch] = set()
         self.begun = 0
 
-    async def stream(self, terms: Terms) -> AsyncGenerator[bytes]:
+    def stream(self, terms: Terms) -> "WatchStream":
+        """It hears from now on; whoever has it closes it."""
         watch = Watch(terms)
         self.open.add(watch)
         self.begun += 1
-        try:
-            if terms.since is not None and terms.since < self._storage.forgotten:
-                watch.say_event("ERROR", expired(f"too old resource version: {terms.since}").body)
-                watch.end()
-            else:
-                self._begin(watch)
-            async for data in _spoken(watch, self._storage):
-                yield data
-        finally:
-            self.open.discard(watch)
-            self._storage.listeners.discard(watch.hear)
+        if terms.since is not None and terms.since < self._storage.forgotten:
+            watch.say_event("ERROR", expired(f"too old resource version: {terms.since}").body)
+            watch.end()
+        else:
+            self._begin(watch)
+        return WatchStream(self, watch, self._storage)
+
+    def close(self, watch: Watch) -> None:
+        self.open.discard(watch)
+        self._storage.listeners.discard(watch.hear)
 
     def _begin(self, watch: Watch) -> None:
         self._storage.listeners.add(watch.hear)
@@ -110,6 +110,25 @@ class Watches:
         for event in self._storage.history:
             if event.version > terms.since:
                 watch.hear(event)
+
+
+class WatchStream:
+    """What is said on a watch, as it is said."""
+
+    def __init__(self, watches: Watches, watch: Watch, storage: Storage) -> None:
+        self._watches = watches
+        self._watch = watch
+        self._spoken = _spoken(watch, storage)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        return await anext(self._spoken)
+
+    async def aclose(self) -> None:
+        self._watches.close(self._watch)
+        await self._spoken.aclose()
 
 
 async def _spoken(watch: Watch, storage: Storage) -> AsyncGenerator[bytes]:
