@@ -23,7 +23,7 @@ from berth.runtime.serve import Server, serve_app
 from berth.runtime.tls import ServerTls, TlsFiles
 from tests.kube.server.kinds import NAMESPACES, SERVICE_ACCOUNTS, custom
 from tests.kube.server.rest import KubeServer
-from tests.kube.server.serving import as_app
+from tests.kube.server.serving import Network, as_app
 from tests.support.kube_apiserver import KubeApiserver, kube_apiserver
 
 SECONDS = 10.0
@@ -88,6 +88,12 @@ async def serving(kube: KubeServer, files: TlsFiles, journal: Journal) -> AsyncG
 async def served(kube: KubeServer, tls_files: TlsFiles, journal: Journal) -> AsyncGenerator[str]:
     async with serving(kube, tls_files, journal) as url:
         yield url
+
+
+@pytest.fixture
+def network(kube: KubeServer) -> Network:
+    """A way to it without sockets, on whatever clock Trio has."""
+    return Network(kube)
 
 
 @pytest.fixture(scope="session")

@@ -126,11 +126,6 @@ async def test_a_token_is_reviewed(cluster: Cluster, client: KubeClient) -> None
 
 
 @pytest.fixture
-def network(kube: KubeServer) -> Network:
-    return Network(kube)
-
-
-@pytest.fixture
 def faulty(network: Network) -> KubeClient:
     return KubeClient(Known(), network)
 
@@ -221,8 +216,7 @@ async def test_a_hanging_server_is_waited_for_until_the_deadline(
 
 async def test_a_list_whose_pages_expire_is_asked_for_in_one(kube: KubeServer, faulty: KubeClient) -> None:
     for number in range(700):
-        kube._writer.create(kube._kinds["", "v1", "configmaps"], "default", config_map(f"a-{number:03}"))
-    kube.fail(Fault(verb="list", status=500, times=0))
+        kube.create(CONFIG_MAPS, config_map(f"a-{number:03}"))
     page = await faulty.list_page(CONFIG_MAPS, "default")
     assert page.continue_token
     kube.compact()

@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 import trio
 
-from berth.kube.objects import TOKEN_REVIEWS
+from berth.kube.objects import TOKEN_REVIEWS, Resource
 from tests.kube.server.faults import Fault, Script
 from tests.kube.server.kinds import BUILT_IN, NAMESPACES, Kind
 from tests.kube.server.listing import Lister
@@ -87,6 +87,22 @@ class KubeServer:
         """Forgets the past: watches from before now, and lists that have begun, are refused."""
         self.storage.forget_history()
         self._lister.forget()
+
+    def create(self, resource: Resource, obj: Object, namespace: str = "default") -> Object:
+        """As another client does it; so are the next three."""
+        return self._writer.create(self._kind(resource), namespace if resource.namespaced else "", obj)
+
+    def patch(self, resource: Resource, name: str, patch: Object, namespace: str = "default") -> Object:
+        return self._writer.patch(self._kind(resource), namespace, name, patch, "")
+
+    def delete(self, resource: Resource, name: str, namespace: str = "default") -> Object:
+        return self._writer.delete(self._kind(resource), namespace, name, {})
+
+    def find(self, resource: Resource, name: str, namespace: str = "default") -> Object | None:
+        return self.storage.objects.get(Address(resource.plural, namespace, name))
+
+    def _kind(self, resource: Resource) -> Kind:
+        return self._kinds[resource.group, resource.version, resource.plural]
 
     def asked_for(self, verb: str, plural: str) -> int:
         return self.calls.count((verb, plural))
