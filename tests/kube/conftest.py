@@ -16,6 +16,7 @@ import trio
 import trustme
 
 from berth.kube.objects import Object, Resource
+from berth.runtime.asgi import AsgiApp
 from berth.runtime.clock import SystemClock
 from berth.runtime.http import HttpClient, Reply
 from berth.runtime.log import Logger, Logs
@@ -74,11 +75,11 @@ def kube() -> KubeServer:
 
 
 @asynccontextmanager
-async def serving(kube: KubeServer, files: TlsFiles, journal: Journal) -> AsyncGenerator[str]:
+async def serving(app: AsgiApp, files: TlsFiles, journal: Journal) -> AsyncGenerator[str]:
     """The URL at which it is served over TLS."""
     tls = ServerTls(files, clock=SystemClock(), logger=journal.logger)
     async with trio.open_nursery() as nursery:
-        serve = partial(serve_app, as_app(kube), address="127.0.0.1:0", tls=tls, logger=journal.logger)
+        serve = partial(serve_app, app, address="127.0.0.1:0", tls=tls, logger=journal.logger)
         server: Server = await nursery.start(serve)
         yield server.addresses[0]
         nursery.cancel_scope.cancel()
@@ -86,7 +87,7 @@ async def serving(kube: KubeServer, files: TlsFiles, journal: Journal) -> AsyncG
 
 @pytest.fixture
 async def served(kube: KubeServer, tls_files: TlsFiles, journal: Journal) -> AsyncGenerator[str]:
-    async with serving(kube, tls_files, journal) as url:
+    async with serving(as_app(kube), tls_files, journal) as url:
         yield url
 
 
@@ -156,7 +157,7 @@ async def cluster(
 ) -> AsyncGenerator[Cluster]:
     async with AsyncExitStack() as stack:
         if isinstance(place, KubeServer):
-            fake, url = place, await stack.enter_async_context(serving(place, tls_files, journal))
+            fake, url = place, await stack.enter_async_context(serving(as_app(place), tls_files, journal))
             tls = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
         else:
             fake, url = None, place.url
