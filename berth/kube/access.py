@@ -28,8 +28,11 @@ RETRY_SECONDS = 10.0
 class Access:
     """Made by `access_in_cluster`, `access_by_kubeconfig` or `find_access`."""
 
-    def __init__(self, source: Source, loaded: Loaded, *, clock: Clock, logger: Logger) -> None:
+    def __init__(
+        self, source: Source, loaded: Loaded, one: trio.CapacityLimiter, *, clock: Clock, logger: Logger
+    ) -> None:
         self._source = source
+        self._one = one
         self._clock = clock
         self._logger = logger
         self._lock = trio.Lock()
@@ -71,7 +74,7 @@ class Access:
 
     async def _look_again(self) -> None:
         try:
-            self._take(await _load(self._source))
+            self._take(await _load(self._source, self._one))
         except AccessInvalid as fault:
             self._asked_us = self._clock.boot_us()
             if not self._holds():
@@ -118,12 +121,14 @@ async def find_access(*, context: str | None = None, logger: Logger, clock: Cloc
 
 
 async def _opened(source: Source, clock: Clock | None, logger: Logger) -> Access:
-    return Access(source, await _load(source), clock=clock or SystemClock(), logger=logger)
+    one = trio.CapacityLimiter(1)
+    return Access(source, await _load(source, one), one, clock=clock or SystemClock(), logger=logger)
 
 
-async def _load(source: Source) -> Loaded:
+async def _load(source: Source, one: trio.CapacityLimiter) -> Loaded:
+    """`one`: a plug-in that hangs keeps its thread, and no second one is started beside it."""
     with trio.move_on_after(LOAD_SECONDS):
-        return await trio.to_thread.run_sync(source.load, abandon_on_cancel=True)
+        return await trio.to_thread.run_sync(source.load, abandon_on_cancel=True, limiter=one)
     raise AccessInvalid(
         f"no credentials after {LOAD_SECONDS:.0f} s; run the kubeconfig's exec plug-in by hand to see why"
     )

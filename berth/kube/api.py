@@ -98,13 +98,13 @@ class KubeClient:
         target, asked = _addressed("list", resource, namespace, query=query)
         request = Request("GET", target, asked, timeout_seconds, max_body_bytes=PAGE_MAX_BYTES)
         found = await self._asker.for_object(request)
-        items = found.get("items")
-        for item in items or ():
+        items = [item for item in found.get("items") or () if isinstance(item, dict)]
+        for item in items:
             # Items of a list leave out what the list says for all of them.
             item.setdefault("apiVersion", resource.api_version)
             item.setdefault("kind", resource.kind)
         about = metadata(found)
-        return Page(items or [], text(about.get("resourceVersion")), text(about.get("continue")))
+        return Page(items, text(about.get("resourceVersion")), text(about.get("continue")))
 
     async def list_all(
         self,
@@ -119,7 +119,7 @@ class KubeClient:
         items: list[Object] = []
         page = Page([], "", "")
         limit = PAGE_LIMIT
-        while not page.resource_version or page.continue_token:
+        while True:
             try:
                 page = await self.list_page(
                     resource,
@@ -133,8 +133,10 @@ class KubeClient:
                 if not limit:
                     raise
                 items, page, limit = [], Page([], "", ""), 0
+                continue
             items += page.items
-        return Page(items, page.resource_version, "")
+            if not page.continue_token:
+                return Page(items, page.resource_version, "")
 
     @asynccontextmanager
     async def watch(

@@ -110,7 +110,7 @@ class Cluster:
     client: HttpClient
     url: str
     namespace: str
-    fake: KubeServer | None
+    place: KubeServer | KubeApiserver
 
     async def ask(
         self, method: str, path: str, body: Object | None = None, *, content_type: str = "application/json"
@@ -134,12 +134,19 @@ class Cluster:
         assert status == 201, made
         return made
 
+    async def compact(self) -> None:
+        """Let the server forget the past."""
+        if isinstance(self.place, KubeServer):
+            self.place.compact()
+        else:
+            await trio.to_thread.run_sync(self.place.compact)
+
     async def token(self) -> str:
         """A service account's token, which the cluster knows."""
         await self.make(SERVICE_ACCOUNTS, {"metadata": {"name": "robot"}})
-        if self.fake is not None:
+        if isinstance(self.place, KubeServer):
             user = f"system:serviceaccount:{self.namespace}:robot"
-            self.fake.tokens["a-robots-token"] = user
+            self.place.tokens["a-robots-token"] = user
             return "a-robots-token"
         wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         _, granted = await self.ask("POST", SERVICE_ACCOUNTS.path(self.namespace, "robot", "token"), wanted)
@@ -157,17 +164,17 @@ async def cluster(
 ) -> AsyncGenerator[Cluster]:
     async with AsyncExitStack() as stack:
         if isinstance(place, KubeServer):
-            fake, url = place, await stack.enter_async_context(serving(as_app(place), tls_files, journal))
+            url = await stack.enter_async_context(serving(as_app(place), tls_files, journal))
             tls = ssl.create_default_context(cadata=authority.cert_pem.bytes().decode())
         else:
-            fake, url = None, place.url
+            url = place.url
             tls = ssl.create_default_context(cadata=place.ca_pem)
             place.admin.configure_cert(tls)
         client = await stack.enter_async_context(HttpClient(user_agent="berth-test", tls=tls))
-        opened = Cluster(client, url, f"test-{next(_serial)}", fake)
+        opened = Cluster(client, url, f"test-{next(_serial)}", place)
         status, _ = await opened.ask("POST", NAMESPACES.path(), {"metadata": {"name": opened.namespace}})
         assert status == 201
-        if fake is None:
+        if isinstance(place, KubeApiserver):
             await define(opened)
         yield opened
 

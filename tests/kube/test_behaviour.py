@@ -324,6 +324,26 @@ async def test_a_finalizer_keeps_an_object(cluster: Cluster) -> None:
     assert (await get(cluster, BERTH_LEASES, "a"))[0] == 404
 
 
+async def test_the_end_of_an_object_with_a_finalizer_as_watched(cluster: Cluster) -> None:
+    made = await cluster.make(BERTH_LEASES, changed(berth_lease(), finalizers=["berth.skaphos.io/stop"]))
+    async with watching(cluster, BERTH_LEASES, f"resourceVersion={version(made)}") as watch:
+        await delete(cluster, BERTH_LEASES, "a")
+        kind, ending = await watch.next()
+        assert (kind, ending["metadata"]["generation"]) == ("MODIFIED", 2)
+        assert ending["metadata"]["deletionTimestamp"]
+        await patch(cluster, BERTH_LEASES, "a", {"metadata": {"finalizers": None}})
+        kind, ended = await watch.next()
+        assert kind == "DELETED"
+        assert ended["metadata"]["finalizers"], "as it was before the last one went"
+        assert version(ended) > version(ending)
+
+
+async def test_a_new_object_has_no_version_yet(cluster: Cluster) -> None:
+    path = CONFIG_MAPS.path(cluster.namespace)
+    status, said = await cluster.ask("POST", path, config_map(resourceVersion="5"))
+    assert (status, said["kind"]) == (500, "Status")
+
+
 async def test_a_pod_on_a_node_takes_its_time(cluster: Cluster) -> None:
     await cluster.make(PODS, {"metadata": {"name": "placed"}, "spec": {**POD_SPEC, "nodeName": "n"}})
     await cluster.make(PODS, {"metadata": {"name": "unplaced"}, "spec": POD_SPEC})
@@ -357,6 +377,18 @@ async def test_a_list_in_pages_is_as_of_its_beginning(cluster: Cluster) -> None:
     assert seen == ["a-2", "a-3", "a-4"]
     status, said = await cluster.ask("GET", CONFIG_MAPS.path(cluster.namespace) + "?continue=nonsense")
     assert (status, said["reason"]) == (400, "BadRequest")
+
+
+async def test_a_list_that_the_server_has_forgotten_does_not_go_on(cluster: Cluster) -> None:
+    for number in range(3):
+        await cluster.make(CONFIG_MAPS, config_map(f"a-{number}"))
+    page = await listed(cluster, CONFIG_MAPS, "?limit=1")
+    await cluster.make(CONFIG_MAPS, config_map("later"))
+    await cluster.compact()
+    token = page["metadata"]["continue"]
+    query = f"?limit=1&continue={token}"
+    status, said = await cluster.ask("GET", CONFIG_MAPS.path(cluster.namespace) + query)
+    assert (status, said["reason"], said["code"]) == (410, "Expired", 410)
 
 
 async def test_selectors_choose(cluster: Cluster) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -11,7 +12,9 @@ import trio.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from berth.kube.api import KubeClient, Selector
+from berth.kube.access import access_by_kubeconfig
+from berth.kube.api import KubeClient, Selector, open_client
+from berth.kube.faults import Unavailable
 from berth.kube.informer import Changed, Informer
 from berth.kube.objects import LEASES, Name, Object, version_of
 from tests.kube.conftest import Cluster, Journal
@@ -21,6 +24,7 @@ from tests.kube.server.serving import Known, Network
 from tests.kube.server.watching import line
 from tests.kube.test_api import At, at
 from tests.kube.test_behaviour import lease
+from tests.support.kube_apiserver import KubeApiserver
 
 A = Name("default", "a")
 Clock = trio.testing.MockClock
@@ -38,6 +42,10 @@ class Told(list[Changed]):
         words = [word(change) for change in self]
         self.clear()
         return words
+
+
+def in_namespace(namespace: str, obj: Object) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
 
 
 def informer(network: Network, journal: Journal, **terms: Any) -> tuple[Informer, Told]:
@@ -340,6 +348,26 @@ async def happen(kube: KubeServer, step: str, number: int) -> None:
     for watch in tuple(kube.watches.open):
         if step in {"cut", "end", "freeze"}:
             getattr(watch, step)()
+
+
+async def test_a_real_server_that_stands_still_and_is_restarted(
+    real: KubeApiserver, journal: Journal, tmp_path: Path
+) -> None:
+    path = await trio.to_thread.run_sync(real.kubeconfig, tmp_path / "kubeconfig")
+    access = await access_by_kubeconfig(str(path), logger=journal.logger)
+    async with open_client(access) as client:
+        cache = Informer(client, LEASES, namespace="kube-public", rng=Random(1), logger=journal.logger)
+        async with running(cache):
+            with real.frozen():
+                with pytest.raises(Unavailable) as caught:
+                    await client.get(LEASES, "a", "kube-public", timeout_seconds=0.5)
+                assert not caught.value.outcome_known
+            made = await client.create(LEASES, in_namespace("kube-public", lease("a")))
+            await until(lambda: len(cache) == 1)
+            await trio.to_thread.run_sync(real.restart)
+            await until(lambda: cache.watching)
+            await client.delete(LEASES, "a", "kube-public", uid=made["metadata"]["uid"])
+            await until(lambda: not cache)
 
 
 async def test_on_either_server(cluster: Cluster, journal: Journal) -> None:

@@ -5,8 +5,10 @@ ended. No controller runs: pods stay as they are, and no default service account
 the programs are not found.
 """
 
+import json
 import os
 import shutil
+import signal
 import ssl
 import subprocess
 import tempfile
@@ -15,6 +17,7 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trustme
@@ -47,6 +50,36 @@ class KubeApiserver:
 
     def start(self) -> None:
         """Returns when it is ready."""
+        self._start_etcd()
+        self._start_api()
+
+    def restart(self) -> None:
+        """Ends the API server in order, and starts it again on the same etcd."""
+        self._end(self._processes.pop())
+        self._start_api()
+
+    @contextmanager
+    def frozen(self) -> Iterator[None]:
+        """The API server stands still, and goes on afterwards."""
+        self._processes[1].send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._processes[1].send_signal(signal.SIGCONT)
+
+    def compact(self) -> None:
+        """Forgets every version but the newest, of which the API server has a memory of its own."""
+        newest = self._etcd("kv/range", {"key": "AA=="})["header"]["revision"]
+        self._etcd("kv/compaction", {"revision": newest, "physical": True})
+        self.restart()
+
+    def _etcd(self, call: str, body: dict[str, Any]) -> dict[str, Any]:
+        url = f"http://127.0.0.1:{self._etcd_port}/v3/{call}"
+        request = urllib.request.Request(url, json.dumps(body).encode())
+        with urllib.request.urlopen(request, timeout=START_SECONDS) as reply:
+            return json.load(reply)
+
+    def _start_etcd(self) -> None:
         etcd = f"http://127.0.0.1:{self._etcd_port}"
         peer = f"http://127.0.0.1:{self._peer_port}"
         listen = ("client", etcd), ("peer", peer)
@@ -60,6 +93,9 @@ class KubeApiserver:
             f"--initial-advertise-peer-urls={peer}",
             f"--initial-cluster=test={peer}",
         )
+
+    def _start_api(self) -> None:
+        etcd = f"http://127.0.0.1:{self._etcd_port}"
         self._spawn("kube-apiserver", f"--etcd-servers={etcd}", *self._flags())
         until(lambda: self._ended() or self._ready(), within_seconds=START_SECONDS)
         assert not self._ended(), self.log
@@ -80,23 +116,21 @@ contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
         return path
 
     @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """The API server's; its etcd is none of a test's business."""
-        return self._processes[1]
-
-    @property
     def log(self) -> str:
         logs = (self.folder / f"{program}.log" for program in PROGRAMS)
         return "\n".join(log.read_text(errors="replace")[-4000:] for log in logs if log.exists())
 
     def close(self) -> None:
         for process in reversed(self._processes):
-            process.terminate()
-            try:
-                process.wait(STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            self._end(process)
+
+    def _end(self, process: subprocess.Popen[bytes]) -> None:
+        process.terminate()
+        try:
+            process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
     def _flags(self) -> Sequence[str]:
         return (

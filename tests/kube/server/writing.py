@@ -6,6 +6,7 @@ from uuid import UUID
 
 from tests.kube.server.kinds import NAMESPACES, PODS, Kind
 from tests.kube.server.refusing import (
+    Refusal,
     already_exists,
     bad_request,
     conflict,
@@ -40,6 +41,8 @@ class Writer:
         address = Address(kind.resource.plural, namespace, name)
         if address in self._storage.objects:
             raise already_exists(kind, name)
+        if given.get("resourceVersion"):
+            raise Refusal(500, "", "resourceVersion should not be set on objects to be created")
         kept = {key: value for key, value in given.items() if key in {"labels", "annotations", "finalizers"}}
         kept |= {key: given[key] for key in ("generateName", "ownerReferences") if key in given}
         metadata: Object = {"name": name, **({"namespace": namespace} if namespace else {}), **kept}
@@ -67,7 +70,8 @@ class Writer:
                 raise not_found(kind, name)
             if given.get("uid"):
                 raise conflict(kind, name, f"Precondition failed: UID in precondition: {given['uid']}")
-            return self.create(kind, namespace, obj), True
+            without = {key: value for key, value in given.items() if key != "resourceVersion"}
+            return self.create(kind, namespace, {**obj, "metadata": without}), True
         if not given.get("resourceVersion") and not kind.lax:
             raise invalid(kind, name, "metadata.resourceVersion: must be specified for an update")
         new = {**obj, **({"status": current.get("status")} if kind.status else {})}
@@ -163,11 +167,10 @@ class Writer:
             metadata["generation"] = old["generation"] + 1
         if new == current:
             return current
-        stored = self._storage.put(address, new)
         done = old.get("deletionTimestamp") and not old.get("deletionGracePeriodSeconds")
         if done and not metadata.get("finalizers"):
-            return self._storage.remove(address)
-        return stored
+            return self._storage.remove(address)  # as it was before its last finalizer went
+        return self._storage.put(address, new)
 
 
 def merge(target: Any, patch: Any) -> Any:
