@@ -107,6 +107,18 @@ async def test_the_newest_run_says_when(journal: Journal, autojump_clock: Clock)
     assert runs.started == [(0, "a"), (5, "a"), (35, "a")]
 
 
+async def test_a_run_that_wants_no_other_takes_back_what_was_due(
+    journal: Journal, autojump_clock: Clock
+) -> None:
+    runs = Runs(again=[10, None])
+    async with working(runs, journal) as queue:
+        queue.add("a")
+        await trio.sleep(5)
+        queue.add("a")
+        await trio.sleep(100)
+    assert runs.started == [(0, "a"), (5, "a")]
+
+
 async def test_later_on_request_and_the_sooner_counts(journal: Journal, autojump_clock: Clock) -> None:
     runs = Runs()
     async with working(runs, journal) as queue:
