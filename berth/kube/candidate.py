@@ -134,6 +134,16 @@ class Candidate:
                 return False
         return False
 
+    async def withdraw(self) -> None:
+        """Give up a claim whose outcome was not heard, should it have won."""
+        if not self._attempts:
+            return
+        try:
+            await self._look()
+        except KubeFault:
+            return
+        await self.release()
+
     def _still_ours(self) -> bool:
         record = self._view.record if self._view else None
         return self._mine is not None and same_tenure(self._mine, record)

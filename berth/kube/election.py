@@ -113,7 +113,12 @@ async def leading(
         timing=timing,
         now=partial(_reading, clock),
     )
-    leadership = await _elected(candidate, f"{namespace}/{name}", timing, clock, rng, logger)
+    try:
+        leadership = await _elected(candidate, f"{namespace}/{name}", timing, clock, rng, logger)
+    except trio.Cancelled:
+        with trio.move_on_after(RELEASE_SECONDS, shield=True):
+            await candidate.withdraw()
+        raise
     logger.info("leading", lease=leadership.name, identity=identity, token=leadership.token)
     work = trio.CancelScope()
     keep = partial(_keep, leadership, candidate, timing, logger)

@@ -17,6 +17,7 @@ from berth.kube.election import Leadership, LeadershipLost, leading
 from berth.kube.objects import LEASES, Object
 from berth.runtime.clock import Clock
 from tests.client.direct import NodeClock
+from tests.kube.client_go import ClientGo
 from tests.kube.conftest import Cluster, Journal
 from tests.kube.server.faults import Fault
 from tests.kube.server.rest import KubeServer
@@ -396,6 +397,38 @@ async def test_a_claim_that_was_won_unheard_is_found_and_renewed(
         assert leadership.token == 0
         assert trio.current_time() < 5
         assert kube.asked_for("update", "leases") == 1
+
+
+async def test_who_stops_waiting_leaves_no_claim_behind(
+    kube: KubeServer, node: MakeNode, autojump_clock: Mocked
+) -> None:
+    kube.fail(Fault("hang after", verb="create"))
+    with trio.move_on_after(1):
+        await node("a").campaign()
+    assert record(kube)["holderIdentity"] == ""
+    kube.patch(LEASES, "boss", {"spec": {"holderIdentity": "b", "leaseDurationSeconds": 15}})
+    with trio.move_on_after(1):
+        await node("a").campaign()
+    assert record(kube)["holderIdentity"] == "b"
+
+
+async def test_turns_are_taken_with_electors_that_do_as_client_go_does(
+    kube: KubeServer, node: MakeNode, autojump_clock: Mocked
+) -> None:
+    """For hours, on networks that come and go: each leads now and then, and never two."""
+    ours, network = node("ours"), Network(kube)
+    other = ClientGo(KubeClient(Known(), network), "theirs")
+    rng = Random(7)
+    async with background(ours.campaign_for_ever, other.campaign_for_ever):
+        for _ in range(300):
+            for one in (ours.network, network):
+                one.down = rng.random() < 0.3
+                one.latency_seconds = rng.choice([0, 0, 0.2, 0.5])
+            await trio.sleep(rng.uniform(1, 40))
+    assert min(len(ours.terms), len(other.terms)) > 10
+    terms = sorted([(start, end) for start, end, _ in ours.terms] + other.terms)
+    for sooner, later in pairwise(terms):
+        assert sooner[1] <= later[0]
 
 
 async def test_it_is_given_up_only_when_the_work_has_stopped(
