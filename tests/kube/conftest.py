@@ -2,11 +2,10 @@
 
 import json
 import ssl
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
-from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -19,12 +18,12 @@ from berth.kube.objects import Object, Resource
 from berth.runtime.asgi import AsgiApp
 from berth.runtime.clock import SystemClock
 from berth.runtime.http import HttpClient, Reply
-from berth.runtime.log import Logger, Logs
 from berth.runtime.serve import Server, serve_app
 from berth.runtime.tls import ServerTls, TlsFiles
 from tests.kube.server.kinds import NAMESPACES, SERVICE_ACCOUNTS, custom
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import Network, as_app
+from tests.runtime.conftest import Journal, write_pair
 from tests.support.kube_apiserver import KubeApiserver, kube_apiserver
 
 SECONDS = 10.0
@@ -35,18 +34,15 @@ DEFINITIONS = Resource(
 )
 
 
-@dataclass
-class Journal:
-    """A log that a test can read."""
+def in_namespace(namespace: str, obj: Object) -> Object:
+    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
 
-    stream: StringIO = field(default_factory=StringIO)
 
-    @property
-    def logger(self) -> Logger:
-        return Logs("debug", stream=self.stream).logger("test")
-
-    def messages(self) -> list[str]:
-        return [json.loads(line)["msg"] for line in self.stream.getvalue().splitlines()]
+async def until(condition: Callable[[], Any], *, within_seconds: float = 300) -> None:
+    """Looks again and again, on whatever clock Trio has."""
+    with trio.fail_after(within_seconds):
+        while not condition():  # noqa: ASYNC110 - what is waited for is the outcome, not an event
+            await trio.sleep(0.01)
 
 
 @pytest.fixture
@@ -61,11 +57,7 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def tls_files(authority: trustme.CA, tmp_path: Path) -> TlsFiles:
-    issued = authority.issue_cert("127.0.0.1")
-    files = TlsFiles(tmp_path / "tls.crt", tmp_path / "tls.key")
-    files.cert.write_bytes(b"".join(pem.bytes() for pem in issued.cert_chain_pems))
-    files.key.write_bytes(issued.private_key_pem.bytes())
-    return files
+    return write_pair(authority, tmp_path, "127.0.0.1")
 
 
 @pytest.fixture

@@ -27,8 +27,9 @@ from berth.kube.objects import LEASES
 from berth.runtime.asgi import Receive, Scope, Send
 from berth.runtime.clock import ManualClock
 from berth.runtime.tls import TlsFiles
-from tests.kube.conftest import Journal, serving
+from tests.kube.conftest import serving
 from tests.kube.server.rest import KubeServer
+from tests.runtime.conftest import Journal
 from tests.support.kube_apiserver import KubeApiserver
 
 WALL_US = 1_790_000_000_000_000

@@ -23,10 +23,10 @@ from berth.kube.faults import (
     Unauthorized,
     Unavailable,
 )
-from berth.kube.objects import LEASES, Object, version_of
+from berth.kube.objects import LEASES, version_of
 from berth.kube.pace import Pace
 from berth.runtime.http import Reply
-from tests.kube.conftest import BERTH_LEASES, Cluster
+from tests.kube.conftest import BERTH_LEASES, Cluster, in_namespace
 from tests.kube.server.faults import Fault
 from tests.kube.server.kinds import CONFIG_MAPS, DEPLOYMENTS
 from tests.kube.server.rest import KubeServer
@@ -46,13 +46,9 @@ def client(cluster: Cluster) -> KubeClient:
     return KubeClient(At(cluster), cluster.client)
 
 
-def at(cluster: Cluster, obj: Object) -> Object:
-    return {**obj, "metadata": {**obj["metadata"], "namespace": cluster.namespace}}
-
-
 async def test_an_object_from_its_making_to_its_end(cluster: Cluster, client: KubeClient) -> None:
     place = cluster.namespace
-    made = await client.create(LEASES, at(cluster, lease()))
+    made = await client.create(LEASES, in_namespace(cluster.namespace, lease()))
     assert await client.get(LEASES, "a", place) == made
     stored = await client.replace(LEASES, {**made, "spec": {"holderIdentity": "y"}})
     assert stored["spec"] == {"holderIdentity": "y"}
@@ -61,7 +57,7 @@ async def test_an_object_from_its_making_to_its_end(cluster: Cluster, client: Ku
     stored = await client.merge_patch(LEASES, "a", place, patch={"spec": {"leaseTransitions": 3}})
     assert stored["spec"] == {"holderIdentity": "y", "leaseTransitions": 3}
     with pytest.raises(AlreadyExists):
-        await client.create(LEASES, at(cluster, lease()))
+        await client.create(LEASES, in_namespace(cluster.namespace, lease()))
     with pytest.raises(Conflict):
         await client.delete(LEASES, "a", place, uid="another")
     with pytest.raises(Conflict):
@@ -71,26 +67,28 @@ async def test_an_object_from_its_making_to_its_end(cluster: Cluster, client: Ku
     with pytest.raises(NotFound, match=rf'get leases {place}/a: leases.* "a" not found'):
         await client.get(LEASES, "a", place)
     with pytest.raises(Invalid):
-        await client.create(LEASES, at(cluster, lease(leaseDurationSeconds=0)))
+        await client.create(LEASES, in_namespace(cluster.namespace, lease(leaseDurationSeconds=0)))
 
 
 async def test_subresources(cluster: Cluster, client: KubeClient) -> None:
     place = cluster.namespace
-    await client.create(DEPLOYMENTS, at(cluster, deployment()))
+    await client.create(DEPLOYMENTS, in_namespace(cluster.namespace, deployment()))
     scale = await client.get(DEPLOYMENTS, "web", place, subresource="scale")
     scale = await client.replace(DEPLOYMENTS, {**scale, "spec": {"replicas": 3}}, subresource="scale")
     assert scale["spec"]["replicas"] == 3
     patch = {"spec": {"replicas": 2}}
     scale = await client.merge_patch(DEPLOYMENTS, "web", place, patch=patch, subresource="scale")
     assert scale["spec"]["replicas"] == 2
-    made = await client.create(BERTH_LEASES, at(cluster, berth_lease()))
+    made = await client.create(BERTH_LEASES, in_namespace(cluster.namespace, berth_lease()))
     told = await client.replace(BERTH_LEASES, {**made, "status": {"phase": "Held"}}, subresource="status")
     assert told["status"] == {"phase": "Held"}
 
 
 async def test_a_list_is_whole_however_many_pages(cluster: Cluster, client: KubeClient) -> None:
     for number in range(5):
-        await client.create(CONFIG_MAPS, at(cluster, config_map(f"a-{number}", labels={"n": str(number)})))
+        await client.create(
+            CONFIG_MAPS, in_namespace(cluster.namespace, config_map(f"a-{number}", labels={"n": str(number)}))
+        )
     page = await client.list_page(CONFIG_MAPS, cluster.namespace, limit=3)
     assert [item["metadata"]["name"] for item in page.items] == ["a-0", "a-1", "a-2"]
     assert {(item["kind"], item["apiVersion"]) for item in page.items} == {("ConfigMap", "v1")}
@@ -106,7 +104,7 @@ async def test_a_watch_is_read_as_it_comes(cluster: Cluster, client: KubeClient)
     since = (await client.list_page(LEASES, cluster.namespace)).resource_version
     terms: Any = {"resource_version": since, "lasting_seconds": 30, "idle_seconds": 10}
     async with client.watch(LEASES, cluster.namespace, **terms) as stream:
-        made = await client.create(LEASES, at(cluster, lease()))
+        made = await client.create(LEASES, in_namespace(cluster.namespace, lease()))
         data = b""
         with trio.fail_after(10):
             while b"\n" not in data:

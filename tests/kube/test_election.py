@@ -18,11 +18,12 @@ from berth.kube.objects import LEASES, Object
 from berth.runtime.clock import Clock
 from tests.client.direct import NodeClock
 from tests.kube.client_go import ClientGo
-from tests.kube.conftest import Cluster, Journal
+from tests.kube.conftest import Cluster, until
 from tests.kube.server.faults import Fault
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import Known, Network
 from tests.kube.test_api import At
+from tests.runtime.conftest import Journal
 
 TIMING = Timing()  # 15 s, 10 s, 2 s: client-go's
 Mocked = trio.testing.MockClock
@@ -102,12 +103,6 @@ async def background(*tasks: Callable[[], Any]) -> AsyncGenerator[trio.Nursery]:
             nursery.start_soon(task)
         yield nursery
         nursery.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], Any], *, within_seconds: float = 300) -> None:
-    with trio.fail_after(within_seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is the outcome, not an event
-            await trio.sleep(0.01)
 
 
 @pytest.fixture

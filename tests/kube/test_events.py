@@ -11,12 +11,13 @@ import trio.testing
 from berth.kube.api import KubeClient
 from berth.kube.events import KNOWN_MAX, PENDING_MAX, EventRecorder
 from berth.kube.objects import EVENTS, LEASES, Object, mapping
-from tests.kube.conftest import Cluster, Journal
+from tests.kube.conftest import Cluster, in_namespace
 from tests.kube.server.faults import Fault
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import Known, Network
-from tests.kube.test_api import At, at
+from tests.kube.test_api import At
 from tests.kube.test_behaviour import lease
+from tests.runtime.conftest import Journal
 from tests.support.clocks import TrioClock
 
 Clock = trio.testing.MockClock
@@ -169,7 +170,7 @@ async def test_what_was_sent_is_not_remembered_for_ever(
 
 async def test_on_either_server(cluster: Cluster, journal: Journal) -> None:
     client = KubeClient(At(cluster), cluster.client)
-    about = await client.create(LEASES, at(cluster, lease()))
+    about = await client.create(LEASES, in_namespace(cluster.namespace, lease()))
     async with running(recorder(client, journal)) as events:
         for _ in range(2):
             events.tell(about, "Normal", "Renewed", "as ever")

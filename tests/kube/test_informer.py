@@ -1,6 +1,6 @@
 """The cache: it has what the server has, whatever goes wrong on the way."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from random import Random
@@ -17,13 +17,14 @@ from berth.kube.api import KubeClient, Selector, open_client
 from berth.kube.faults import Unavailable
 from berth.kube.informer import Changed, Informer
 from berth.kube.objects import LEASES, Name, Object, version_of
-from tests.kube.conftest import Cluster, Journal
+from tests.kube.conftest import Cluster, in_namespace, until
 from tests.kube.server.faults import Fault
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import Known, Network
 from tests.kube.server.watching import line
-from tests.kube.test_api import At, at
+from tests.kube.test_api import At
 from tests.kube.test_behaviour import lease
+from tests.runtime.conftest import Journal
 from tests.support.kube_apiserver import KubeApiserver
 
 A = Name("default", "a")
@@ -44,10 +45,6 @@ class Told(list[Changed]):
         return words
 
 
-def in_namespace(namespace: str, obj: Object) -> Object:
-    return {**obj, "metadata": {**obj["metadata"], "namespace": namespace}}
-
-
 def informer(network: Network, journal: Journal, **terms: Any) -> tuple[Informer, Told]:
     made = Informer(KubeClient(Known(), network), LEASES, rng=Random(1), logger=journal.logger, **terms)
     told = Told()
@@ -63,12 +60,6 @@ async def running(informer: Informer) -> AsyncGenerator[None]:
         await until(lambda: informer.watching)
         yield
         nursery.cancel_scope.cancel()
-
-
-async def until(condition: Callable[[], bool], *, within_seconds: float = 120) -> None:
-    with trio.fail_after(within_seconds):
-        while not condition():  # noqa: ASYNC110 - what is waited for is the outcome, not an event
-            await trio.sleep(0.01)
 
 
 def has(informer: Informer, kube: KubeServer) -> bool:
@@ -375,9 +366,9 @@ async def test_on_either_server(cluster: Cluster, journal: Journal) -> None:
     cache = Informer(client, LEASES, namespace=cluster.namespace, rng=Random(1), logger=journal.logger)
     told = Told()
     cache.listen(told.append)
-    await client.create(LEASES, at(cluster, lease("a")))
+    await client.create(LEASES, in_namespace(cluster.namespace, lease("a")))
     async with running(cache):
-        made = await client.create(LEASES, at(cluster, lease("b")))
+        made = await client.create(LEASES, in_namespace(cluster.namespace, lease("b")))
         cache.observe(made)
         await client.merge_patch(LEASES, "a", cluster.namespace, patch={"spec": {"holderIdentity": "y"}})
         await client.delete(LEASES, "b", cluster.namespace)

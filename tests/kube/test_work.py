@@ -9,7 +9,7 @@ import trio
 import trio.testing
 
 from berth.kube.work import RETRY_MAX_SECONDS, WorkQueue
-from tests.kube.conftest import Journal
+from tests.runtime.conftest import Journal
 
 Handler = Callable[[str], Awaitable[float | None]]
 Clock = trio.testing.MockClock
