@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Measures berth beside Redis, etcd and SQLite on this machine: `python3 build/bench.py [MEASURE…]`.
+"""Measures berth beside Redis, etcd and databases on this machine: `python3 build/bench.py [MEASURE…]`.
 
 Sets up berth in .venv, installs the peers as root from Debian's packages, starts and stops everything by
 itself on loopback ports, and writes docs/benchmarks.md. With names of measures it runs these alone and writes
@@ -24,8 +24,9 @@ PEERS = {
 
 
 def main() -> None:
-    environment.ensure()
+    environment.ensure("test")  # it starts databases as the tests do
     get_peers()
+    debian.install_databases(without="some measures will be missing")
     build = environment.ROOT / "build"
     os.environ["PYTHONPATH"] = f"{build}{os.pathsep}{environment.ROOT}"
     os.execv(environment.PYTHON, [str(environment.PYTHON), "-m", "benchmarks", *sys.argv[1:]])

@@ -1,8 +1,21 @@
 """Debian's packages, for what the tests and the benchmark run besides berth. Standard library only."""
 
+import glob
 import os
 import shutil
 import subprocess
+
+# Debian's package, and where its server is when it is installed.
+DATABASES = {
+    "postgresql": ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres"),
+    "mariadb-server": ("/usr/sbin/mariadbd", "/usr/libexec/mariadbd"),
+}
+
+
+def install_databases(without: str) -> None:
+    """The database servers that are not there yet."""
+    missing = [package for package, found in DATABASES.items() if not any(glob.glob(path) for path in found)]
+    install(missing, without)
 
 
 def install(packages: list[str], without: str) -> None:

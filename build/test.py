@@ -4,7 +4,6 @@
 Needs Python 3.11 to 3.13 and pip. What else it could use and cannot get, it says and skips.
 """
 
-import glob
 import os
 import subprocess
 import sys
@@ -12,16 +11,10 @@ import sys
 import debian
 import environment
 
-# Debian's package, and where its server is when it is installed.
-SERVERS = {
-    "postgresql": ("/usr/lib/postgresql/*/bin/postgres", "/usr/local/pgsql/bin/postgres"),
-    "mariadb-server": ("/usr/sbin/mariadbd", "/usr/libexec/mariadbd"),
-}
-
 
 def main() -> int:
     environment.ensure("test")
-    get_servers()
+    debian.install_databases(without="tests on real databases will be skipped")
     failed = [name for name, command in checks(sys.argv[1:]) if not passes(name, command)]
     print(f"\nfailed: {', '.join(failed)}" if failed else "\nall checks passed", flush=True)
     return 1 if failed else 0
@@ -38,12 +31,6 @@ def checks(pytest_arguments: list[str]) -> list[tuple[str, list[str]]]:
         # A file's tests share servers, so a file stays on one of the two workers.
         ("pytest", ["pytest", "--numprocesses", "2", "--dist", "loadfile"]),
     ]
-
-
-def get_servers() -> None:
-    """Database servers for the tests that want real ones; as root from Debian's packages, else as found."""
-    missing = [package for package, found in SERVERS.items() if not any(glob.glob(path) for path in found)]
-    debian.install(missing, without="tests on real databases will be skipped")
 
 
 def passes(name: str, command: list[str]) -> bool:

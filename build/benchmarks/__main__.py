@@ -6,7 +6,7 @@ import time
 import traceback
 from collections.abc import Callable
 
-from . import etcd, machine, memory, page, pairs, renewals, scale, single, startup, waiters
+from . import databases, etcd, machine, memory, page, pairs, renewals, scale, single, startup, waiters
 from .findings import Finding, NotMeasured
 from .stage import Stage, open_stage
 
@@ -23,6 +23,9 @@ MEASURES: dict[str, Measure] = {
     "scale": scale.acquire,
     "memory": memory.each,
     "etcd": etcd.renewals,
+    "databases": databases.durable,
+    "transactions": databases.transactions,
+    "stopped": databases.stopped,
     "startup": startup.times,
 }
 

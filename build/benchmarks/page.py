@@ -40,9 +40,9 @@ On Debian 12 with Python 3.11 to 3.13, as root, on a machine that does nothing e
 python3 build/bench.py
 ```
 
-It sets up `.venv`, installs `redis-server`, `etcd-server`, `etcd-client` and `wrk` with apt, starts and stops
-every server on loopback ports with certificates of its own, and writes this page. It takes about {minutes}
-minutes. One measure alone, without writing:
+It sets up `.venv`, installs `redis-server`, `etcd-server`, `etcd-client`, `wrk`, `postgresql` and
+`mariadb-server` with apt, starts and stops every server on loopback ports with certificates of its own, and
+writes this page. It takes about {minutes} minutes. One measure alone, without writing:
 
 ```sh
 python3 build/bench.py {example}

@@ -110,9 +110,9 @@ def sqlite(stage: Stage) -> Finding:
     )
 
 
-def renewals(stage: Stage, server: Running) -> list[bytes]:
+def renewals(stage: Stage, server: Running, leases: int = LEASES) -> list[bytes]:
     """Requests that renew all leases, 1,000 in each, encoded beforehand; the leases are acquired."""
-    names = [f"lease-{number}" for number in range(LEASES)]
+    names = [f"lease-{number}" for number in range(leases)]
     connection = wire.Connection(stage, server)
     tokens = wire.fill(connection, names)
     connection.close()
@@ -120,7 +120,7 @@ def renewals(stage: Stage, server: Running) -> list[bytes]:
         wire.operation("renew", name, fencingToken=token, ttlSeconds=86_400)
         for name, token in zip(names, tokens, strict=True)
     ]
-    return [wire.batch(operations[at : at + wire.BATCH]) for at in range(0, LEASES, wire.BATCH)]
+    return [wire.batch(operations[at : at + wire.BATCH]) for at in range(0, leases, wire.BATCH)]
 
 
 def rate(stage: Stage, server: Running, requests: list[bytes], connections: int) -> wire.Rate:

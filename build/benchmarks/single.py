@@ -43,11 +43,11 @@ def shared_commits(stage: Stage) -> Finding:
     """Commits on SQLite per 1,000 single renewals by 64 clients at once."""
     with stage.berth("sqlite") as server:
         puts_before = _puts(server)
-        renewals_before = _renewed(server)
+        renewals_before = renewed(server)
         ours = renewals_per_second(stage, server)
-        renewed = _renewed(server) - renewals_before
+        renewals = renewed(server) - renewals_before
         # The leases were acquired in one batch, by one commit.
-        per_thousand = 1000 * (_puts(server) - puts_before - 1) / renewed
+        per_thousand = 1000 * (_puts(server) - puts_before - 1) / renewals
     return Finding(
         [
             Row(
@@ -78,9 +78,9 @@ def _tokens(stage: Stage, server: Running) -> list[int]:
 
 def _renewals(stage: Stage, server: Running, script: Path) -> wire.Rate:
     """By wrk. Raises NotMeasured when the server counts other than wrk."""
-    before = _renewed(server)
+    before = renewed(server)
     rate = _wrk(stage, server, script)
-    counted = _renewed(server) - before
+    counted = renewed(server) - before
     # wrk leaves what is in flight at the end, and does not count it.
     if not 0 <= counted - rate.per_second * SECONDS <= 0.05 * counted + 2 * CLIENTS:
         raise NotMeasured(f"wrk counted {rate.per_second * SECONDS:.0f} replies, the server {counted:.0f}")
@@ -127,5 +127,5 @@ def _puts(server: Running) -> float:
     return server.metric("berth_lease_store_call_duration_seconds_count", op="put")
 
 
-def _renewed(server: Running) -> float:
+def renewed(server: Running) -> float:
     return server.metric("berth_apiserver_lease_outcomes_total", outcome="renewed")

@@ -82,14 +82,16 @@ class Stage:
         self._ports: list[int] = []
 
     @contextmanager
-    def berth(self, store: str) -> Iterator[Running]:
-        """An API server on `mem` or on a new file of `sqlite`, its log at warnings."""
+    def berth(self, store: str, dsn: str = "") -> Iterator[Running]:
+        """An API server on `mem`, on a new file of `sqlite`, or by the driver `store` on a database."""
         port, metrics_port = self._free_ports(2)
         flags = ["--store-backend=mem"]
         if store == "sqlite":
             data = self.directory / f"data-{port}"
             data.mkdir()
-            flags = ["--store-backend=sql", "--sql-driver=sqlite", f"--sql-dsn={data}/leases.db"]
+            dsn = f"{data}/leases.db"
+        if store != "mem":
+            flags = ["--store-backend=sql", f"--sql-driver={store}", f"--sql-dsn={dsn}"]
         command = [
             *(sys.executable, "-m", "berth", "apiserver", *flags, "--auth-mode=none", "--log-level=warn"),
             *(f"--listen-addr=127.0.0.1:{port}", f"--metrics-addr=127.0.0.1:{metrics_port}"),

@@ -134,6 +134,11 @@ class DatabaseServer(ABC):
 
     stop_signal = signal.SIGTERM
 
+    @property
+    @abstractmethod
+    def source(self) -> str:
+        """The data source, as `--sql-dsn` takes it."""
+
     @abstractmethod
     def prepare(self) -> None:
         """Fills the empty folder."""
