@@ -170,12 +170,17 @@ def heard(payload: str) -> Key | str:
 def lease_columns(records: Iterable[Record]) -> tuple[list[Any], ...]:
     """The arguments of a write, one list a column, in the order of the keys."""
     rows = sorted([lease_row(each) for each in records], key=_by_key)
-    return tuple(list(column) for column in zip(*rows, strict=True))
+    return tuple(map(_column, zip(*rows, strict=True)))
 
 
 def session_columns(sessions: Iterable[Session]) -> tuple[list[Any], ...]:
     rows = sorted([session_row(each) for each in sessions], key=_by_id)
-    return tuple(list(column) for column in zip(*rows, strict=True))
+    return tuple(map(_column, zip(*rows, strict=True)))
+
+
+def _column(values: tuple[Any, ...]) -> list[Any]:
+    """Where all is null, nothing is sent, a null at a time: `unnest` fills it up beside the other columns."""
+    return [] if values.count(None) == len(values) else [*values]
 
 
 def _by_key(row: LeaseRow) -> tuple[str, str]:
