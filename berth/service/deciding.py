@@ -3,7 +3,7 @@
 Pure functions over a round's requests and its reading; who reads and writes is `rounds`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 from msgspec import Struct
@@ -38,32 +38,36 @@ class Round(Struct):
     """
 
     groups: dict[Key | str, list[Pending]]
-    sessions: set[str]
     decided: list[Decided] = []
     alone: list[tuple[Pending, Decision]] = []
     writes: list[Write] = []
 
 
 def grouped(taken: list[Pending]) -> Round:
-    """The requests by what they are for, and the sessions that they name.
-
-    Those that records refer to come with the reading by themselves.
-    """
+    """The requests by what they are for."""
     groups: dict[Key | str, list[Pending]] = {}
-    sessions: set[str] = set()
     for pending in taken:
-        operation = pending.operation
-        target, request = operation.target, operation.request
+        target = pending.operation.target
         group = groups.get(target)
         if group is None:
             groups[target] = [pending]
         else:
             group.append(pending)
+    return Round(groups)
+
+
+def sessions_named(groups: Mapping[Key | str, list[Pending]]) -> set[str]:
+    """The sessions that the requests name. Those that records refer to come with a reading anyway."""
+    named: set[str] = set()
+    for target, group in groups.items():
         if type(target) is str:
-            sessions.add(target)
-        elif type(request) is Acquire and request.session is not None:
-            sessions.add(request.session)
-    return Round(groups, sessions)
+            named.add(target)
+            continue
+        for pending in group:
+            request = pending.operation.request
+            if type(request) is Acquire and request.session is not None:
+                named.add(request.session)
+    return named
 
 
 def sessions_to_end(answers: Sequence[Answer]) -> tuple[str, ...]:

@@ -4,7 +4,7 @@ Owns the wiring of store, rounds, register, waiters, feed, audit and sweeper, an
 nothing. It knows neither HTTP nor who is allowed what.
 """
 
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from random import Random
 from typing import NamedTuple, cast
@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from berth.core.names import Key
 from berth.core.ownership import Ownership
-from berth.core.records import Observed, SessionEnd, Tenure
+from berth.core.records import Observed, SessionEnd
 from berth.core.requests import (
     Acquire,
     Acquired,
@@ -38,7 +38,7 @@ from berth.service.limits import Limits
 from berth.service.others import Others
 from berth.service.register import Register
 from berth.service.renewing import WORTH_IT, AllRenewed, Renewing
-from berth.service.rounds import Rounds
+from berth.service.rounds import Recall, Rounds
 from berth.service.sweeper import Sweeper, Sweeping
 from berth.service.waiters import Waited, Waiters
 from berth.store.api import Reading, SharedStore, Store
@@ -229,11 +229,13 @@ async def open_leases(
     encode: Callable[[Ownership, str], bytes],
     gather_seconds: float = 0,
     shared: SharedStore | None = None,
+    recall: Recall | None = None,
 ) -> AsyncGenerator[LeaseService]:
     """The service; its tasks run as long as the body does and end after it.
 
     `encode` makes the line in which a change is told to watchers, from the change and its revision. For
-    `gather_seconds` see `Rounds`. `shared` is the store where other servers may write to it as well.
+    `gather_seconds` and `recall` see `Rounds`. `shared` is the store where other servers may write to it as
+    well.
     """
 
     def on_write(change: Change) -> None:
@@ -241,18 +243,17 @@ async def open_leases(
         if isinstance(change, SessionChange):
             sweeper.note_session(change.session)
 
-    def is_writing(target: Key | str) -> bool:
-        return rounds.is_writing(target) or (isinstance(target, Key) and renewing.is_writing(target))
-
-    def on_renewals(renewed: Collection[Key], tenures: Sequence[Tenure]) -> None:
-        register.note_renewals(renewed, tenures)
-
     feed = Feed(incarnation=clock.wall_us(), encode=encode)
     telling = _Telling(Audit(audit), feed, limits)
     rounds = Rounds(
-        store, rng=rng, on_change=on_write, on_renewals=on_renewals, gather_seconds=gather_seconds
+        store,
+        rng=rng,
+        on_change=on_write,
+        on_renewals=lambda renewed, tenures: register.note_renewals(renewed, tenures),
+        gather_seconds=gather_seconds,
+        recall=recall,
     )
-    renewing = Renewing(store, rounds, on_renewals=on_renewals)
+    renewing = Renewing(store, rounds, recall=recall)
     sweeper = Sweeper(store, rounds, clock=clock, logger=logger, sweeping=sweeping)
     waiters = Waiters(rounds, look=lambda key, in_us: register.look(key, in_us))
     register = Register(
@@ -263,10 +264,11 @@ async def open_leases(
         on_change=telling.changed_here,
         on_opening=waiters.wake,
         on_left_over=sweeper.note_ended,
-        is_writing=is_writing,
+        is_writing=lambda target: rounds.is_writing(target) or renewing.is_writing(target),
+        recall=recall,
     )
     if shared is not None:
-        telling.others = Others(shared, register, logger=logger, on_change=telling.changed)
+        telling.others = Others(shared, register, logger=logger, on_change=telling.changed, recall=recall)
     async with open_service_nursery() as nursery:
         if telling.others is not None:
             nursery.start_soon(telling.others.run)

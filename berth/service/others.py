@@ -17,6 +17,7 @@ from berth.core.records import Observed
 from berth.core.standing import live_views
 from berth.runtime.log import Logger
 from berth.service.register import PAGE, Register
+from berth.service.rounds import Recall
 from berth.store.api import SharedStore, StoreFault
 
 RETRY_SECONDS = 1.0
@@ -34,11 +35,13 @@ class Others:
         *,
         logger: Logger,
         on_change: Callable[[Ownership], None],
+        recall: Recall | None = None,
     ) -> None:
         self._store = store
         self._register = register
         self._logger = logger
         self._on_change = on_change
+        self._recall = recall
         self._held: dict[Key, dict[int, str]] = {}
         """Of each lease that is held, as far as was told, the holders by their tokens."""
 
@@ -86,15 +89,23 @@ class Others:
             some = left[:PAGE]
             with self._register.noting() as noted:
                 try:
-                    reading = await self._store.read(some)
+                    leases = await self._look_at(some)
                 except StoreFault as fault:
                     await self._wait_after(fault)
                     continue
-            for observed in reading.leases.values():
+            for observed in leases:
                 if observed.key not in noted:
                     self._compare(observed)
             del left[: len(some)]
             await trio.lowlevel.checkpoint()
+
+    async def _look_at(self, keys: Collection[Key]) -> list[Observed]:
+        """Who remembers the leases has heard of the change by that."""
+        if self._recall is not None:
+            remembered = self._recall(keys, ())
+            if len(remembered.leases) == len(keys):
+                return [*remembered.leases.values()]
+        return [*(await self._store.read(keys)).leases.values()]
 
     def _compare(self, observed: Observed) -> None:
         for change in list(differences(self._held.get(observed.key, {}), observed)):

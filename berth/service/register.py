@@ -22,6 +22,7 @@ from berth.core.standing import lives
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.service.asking import NOBODY, Change, LeaseChange, Origin
+from berth.service.rounds import Recall
 from berth.service.timers import Timers
 from berth.store.api import Reading, Store, StoreFault
 
@@ -59,6 +60,7 @@ class Register:
         on_opening: Callable[[Key], None],
         on_left_over: Callable[[Key], None],
         is_writing: Callable[[Key | str], bool],
+        recall: Recall | None = None,
     ) -> None:
         self._store = store
         self._clock = clock
@@ -68,6 +70,7 @@ class Register:
         self._on_opening = on_opening
         self._on_left_over = on_left_over
         self._is_writing = is_writing
+        self._recall = recall
         self._leases = Timers[Key](clock)
         self._sessions = Timers[str](clock)
         self._under: defaultdict[str, set[Key]] = defaultdict(set)
@@ -218,7 +221,7 @@ class Register:
         """Read, and tell what has ended by now; None where the store could not be read."""
         with self.noting() as noted:
             try:
-                reading = await self._store.read(keys, () if session is None else (session,))
+                reading = await self._read(keys, () if session is None else (session,))
             except StoreFault as fault:
                 self._logger.warning("what may have expired could not be read", error=str(fault))
                 return None
@@ -227,6 +230,15 @@ class Register:
             if observed.key in judged:
                 self._judge(observed, origin)
         return _Looked(reading, judged)
+
+    async def _read(self, keys: Collection[Key], sessions: Collection[str]) -> Reading:
+        """What is remembered, as long as all of it lives: nothing is told to have ended by that."""
+        if self._recall is not None:
+            remembered = self._recall(keys, sessions)
+            if len(remembered.leases) == len(keys) and _all_live(remembered, sessions):
+                await trio.lowlevel.checkpoint()
+                return remembered
+        return await self._store.read(keys, sessions)
 
     def _judge(self, observed: Observed, origin: Origin) -> None:
         if self._is_writing(observed.key):
@@ -284,6 +296,14 @@ class Register:
             yield noted
         finally:
             del self._noted[id(noted)]
+
+
+def _all_live(reading: Reading, sessions: Collection[str]) -> bool:
+    seen = [reading.sessions.get(session) for session in sessions]
+    return all(
+        each is not None and each.session.ended is None and each.idle_us <= each.session.ttl_us
+        for each in seen
+    ) and all(life.state == "live" for observed in reading.leases.values() for life in lives(observed))
 
 
 def _sessions_of(observed: Observed) -> set[str]:

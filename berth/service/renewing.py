@@ -17,8 +17,8 @@ from berth.core.names import Key
 from berth.core.records import Record, Tenure
 from berth.core.renewals import decide_renewals, told
 from berth.core.requests import Decision, Renew
-from berth.service.asking import Answer, OnRenewals, Operation
-from berth.service.rounds import GIVE_WAY_EVERY, Rounds
+from berth.service.asking import Answer, Operation
+from berth.service.rounds import GIVE_WAY_EVERY, Recall, Rounds, written
 from berth.store.api import Reading, Store, StoreFault
 
 WORTH_IT = 64
@@ -33,17 +33,18 @@ class AllRenewed(Struct, frozen=True, gc=False):
 
 
 class Renewing:
-    """`on_renewals` is told of what has been renewed."""
+    """What was renewed is told as `rounds` tells it. `recall` is a `RememberingStore`'s."""
 
-    def __init__(self, store: Store, rounds: Rounds, *, on_renewals: OnRenewals) -> None:
+    def __init__(self, store: Store, rounds: Rounds, *, recall: Recall | None = None) -> None:
         self._store = store
         self._rounds = rounds
-        self._on_renewals = on_renewals
+        self._on_renewals = rounds.on_renewals
+        self._recall = recall
         self._under_way: list[Mapping[Key, Renew]] = []
 
-    def is_writing(self, key: Key) -> bool:
+    def is_writing(self, target: Key | str) -> bool:
         """Whether a renewal of the lease is under way."""
-        return any(key in asked for asked in self._under_way)
+        return any(target in asked for asked in self._under_way)
 
     async def renew(self, asked: Mapping[Key, Renew]) -> AllRenewed | list[Answer]:
         """What came of each, in order. A fault is an answer too."""
@@ -55,11 +56,11 @@ class Renewing:
 
     async def _renewed(self, asked: Mapping[Key, Renew]) -> AllRenewed | list[Answer]:
         try:
-            reading = await self._store.read(asked.keys())
+            reading = await self._reading(asked)
             writes, renewed = await _decided(asked, reading)
-            others = _decide_others(asked, reading, renewed) if len(writes) < len(asked) else {}
+            others = await self._decide_others(asked, reading, renewed) if len(writes) < len(asked) else {}
             writes += [each.write for each in others.values() if each.write is not None]
-            won = await self._store.write(writes)
+            won, failed = await written(self._store, writes)
         except StoreFault as fault:
             answers: list[Answer] = [fault] * len(asked)
             return answers
@@ -70,12 +71,33 @@ class Renewing:
         # Told before the others are asked again: by then what was won here may be another's.
         still = [(key, kept) for key, kept in zip(asked, renewed, strict=True) if kept and key in won]
         self._on_renewals([key for key, _ in still], [kept for _, kept in still])
-        lost = {write.key for write in writes} - won
+        lost = {write.key for write in writes} - won - failed.keys()
         again = iter(await self._rounds.submit([Operation(key, asked[key]) for key in asked if key in lost]))
         return [
-            next(again) if key in lost else told(kept, reading.at_us) if kept else others[key].outcome
+            next(again)
+            if key in lost
+            else failed.get(key) or (told(kept, reading.at_us) if kept else others[key].outcome)
             for key, kept in zip(asked, renewed, strict=True)
         ]
+
+    async def _reading(self, asked: Mapping[Key, Renew]) -> Reading:
+        """What is remembered of the leases, where a store remembers all of them; else what it reads."""
+        if self._recall is not None:
+            remembered = self._recall(asked.keys(), ())
+            if len(remembered.records) == len(asked):
+                return remembered
+        return await self._store.read(asked.keys())
+
+    async def _decide_others(
+        self, asked: Mapping[Key, Renew], reading: Reading, renewed: Sequence[Tenure | None]
+    ) -> dict[Key, Decision]:
+        """What is not plainly renewed: refused, or one of several holders. These are not told of as renewed:
+        the first of several to expire is to be looked at, and that may be another.
+        """
+        keys = [key for key, kept in zip(asked, renewed, strict=True) if kept is None]
+        if self._recall is not None:
+            reading = await self._store.read(keys)  # nobody is refused by what is only remembered
+        return {key: decide(reading.leases[key], asked[key]) for key in keys}
 
 
 async def _decided(asked: Mapping[Key, Renew], reading: Reading) -> tuple[list[Record], list[Tenure | None]]:
@@ -91,16 +113,3 @@ async def _decided(asked: Mapping[Key, Renew], reading: Reading) -> tuple[list[R
         writes += more_writes
         renewed += more_renewed
     return writes, renewed
-
-
-def _decide_others(
-    asked: Mapping[Key, Renew], reading: Reading, renewed: Sequence[Tenure | None]
-) -> dict[Key, Decision]:
-    """What is not plainly renewed: refused, or one of several holders. These are not told of as renewed:
-    the first of several to expire is to be looked at, and that may be another.
-    """
-    return {
-        key: decide(reading.leases[key], request)
-        for (key, request), kept in zip(asked.items(), renewed, strict=True)
-        if kept is None
-    }

@@ -13,7 +13,7 @@ leases between rounds, and it does not know what a request is for.
 """
 
 from collections import deque
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Mapping, Sequence
 from random import Random
 from typing import cast
 
@@ -42,10 +42,11 @@ from berth.service.deciding import (
     decided_session,
     grouped,
     is_of_session,
+    sessions_named,
     sessions_to_end,
     target_of,
 )
-from berth.store.api import Store, StoreFault
+from berth.store.api import PartlyWritten, Reading, Store, StoreFault, Write
 
 ROUND_MAX = 5_000
 GATHERINGS_MAX = 10
@@ -54,6 +55,21 @@ PENDING_MAX = 50_000
 ATTEMPTS_MAX = 12
 GIVE_WAY_EVERY = 256
 CONTENDED_PAUSE_SECONDS = 0.05
+
+
+Recall = Callable[[Collection[Key], Collection[str]], Reading]
+Failed = Mapping[Key | str, StoreFault]
+Groups = dict[Key | str, list[Pending]]
+
+
+async def written(store: Store, writes: Sequence[Write]) -> tuple[set[Key | str], Failed]:
+    """What of the writes has won, and what could not be made. Raises StoreFault where that is so of all."""
+    if not writes:
+        return set(), {}
+    try:
+        return await store.write(writes), {}
+    except PartlyWritten as partly:
+        return partly.won, partly.failed
 
 
 class Rounds:
@@ -67,9 +83,10 @@ class Rounds:
         on_change: Callable[[Change], None],
         on_renewals: OnRenewals,
         gather_seconds: float = 0,
+        recall: Recall | None = None,
     ) -> None:
         """`on_change` is told of each write that has won, before its answers leave; `on_renewals` of a
-        round's renewals at once.
+        round's renewals at once. `recall` is a `RememberingStore`'s.
 
         `gather_seconds` is for stores where a write is dear: a round waits for further callers as long as one
         comes within so much of another, if the round before it had more than one.
@@ -77,8 +94,9 @@ class Rounds:
         self._store = store
         self._rng = rng
         self._on_change = on_change
-        self._on_renewals = on_renewals
+        self.on_renewals = on_renewals
         self._gather_seconds = gather_seconds
+        self._recall = recall
         self._pending: deque[Pending] = deque()
         self._asked = trio.Event()
         self._company = False
@@ -166,41 +184,70 @@ class Rounds:
         self._under_way = this.groups
         try:
             await self._decide(this)
-            won = await self._store.write(this.writes) if this.writes else set[Key | str]()
+            won, failed = await written(self._store, this.writes)
         except Exception as fault:  # noqa: BLE001 - whatever it is, those who wait are told
             self._under_way = ()
             for pending in taken:
                 pending.settle(fault)
             return
-        await self._conclude(this, None if len(won) == len(this.writes) else won, nursery)
+        await self._conclude(this, None if len(won) == len(this.writes) else won, failed, nursery)
         self._under_way = ()
 
     async def _decide(self, this: Round) -> None:
-        reading = await self._store.read([key for key in this.groups if type(key) is Key], this.sessions)
+        groups = this.groups
+        if self._recall is not None:
+            # What has lost to somebody else is decided by a fresh read.
+            first = {target: group for target, group in groups.items() if not group[0].attempts}
+            remembered = self._recall([key for key in first if type(key) is Key], sessions_named(first))
+            decided = first.keys() - await self._decide_by(remembered, this, first, recalled=True)
+            groups = {target: group for target, group in groups.items() if target not in decided}
+        if groups:
+            keys = [key for key in groups if type(key) is Key]
+            reading = await self._store.read(keys, sessions_named(groups))
+            await self._decide_by(reading, this, groups)
+        this.writes.extend(each.write for each in this.decided if each.write is not None)
+
+    async def _decide_by(
+        self, reading: Reading, this: Round, groups: Groups, *, recalled: bool = False
+    ) -> set[Key | str]:
+        """Decide what the reading is good for; what it is not good for."""
         leases = reading.leases
         ending: set[str] = set()
-        for count, (target, group) in enumerate(this.groups.items()):
+        others: set[Key | str] = set()
+        for count, (target, group) in enumerate(groups.items()):
             if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
             if type(target) is Key:
+                if recalled and target not in leases:
+                    others.add(target)
+                    continue
                 observed = leases[target]
                 request = group[0].operation.request
                 if type(request) is Renew and len(group) == 1 and len(observed.idle_us) == 1:
                     decision = decide_renewal(observed, request)
+                    if recalled and decision.write is None:
+                        others.add(target)
+                        continue
                     this.alone.append((group[0], decision))
                     if decision.write is not None:
                         this.writes.append(decision.write)
                     continue
                 each = decided_lease(observed, group)
-                ending.update(sessions_to_end(each.answers))
             else:
                 each = decided_session(reading, cast("str", target), group)
+            if recalled and each.write is None:
+                others.add(target)
+                continue
+            if type(target) is Key:
+                ending.update(sessions_to_end(each.answers))
             this.decided.append(each)
         for session in sorted(ending - this.groups.keys()):
             this.decided.append(decided_session(reading, session, []))
-        this.writes.extend(each.write for each in this.decided if each.write is not None)
+        return others
 
-    async def _conclude(self, this: Round, won: set[Key | str] | None, nursery: trio.Nursery) -> None:
+    async def _conclude(
+        self, this: Round, won: set[Key | str] | None, failed: Failed, nursery: trio.Nursery
+    ) -> None:
         """Tell the answers whose writes have won (None: all have), and ask again for what is still open."""
         renewed: list[Key] = []
         tenures: list[Tenure] = []
@@ -210,21 +257,29 @@ class Rounds:
             write = decision.write
             if write is not None:
                 if won is not None and write.key not in won:
-                    self._again([pending], nursery)
+                    self._lost([pending], failed.get(write.key), nursery)
                     continue
                 renewed.append(write.key)
                 tenures.append(write.tenures[0])
             pending.settle(decision.outcome)
         if renewed:
-            self._on_renewals(renewed, tenures)
+            self.on_renewals(renewed, tenures)
         # What was made of leases is told before what was made of sessions, on which they may hang.
         for count, each in enumerate(sorted(this.decided, key=is_of_session)):
             if count % GIVE_WAY_EVERY == GIVE_WAY_EVERY - 1:
                 await trio.lowlevel.checkpoint()
             if each.write is not None and won is not None and target_of(each.write) not in won:
-                self._again(each.group, nursery)
+                self._lost(each.group, failed.get(target_of(each.write)), nursery)
             else:
                 self._tell(each, nursery)
+
+    def _lost(self, group: list[Pending], fault: StoreFault | None, nursery: trio.Nursery) -> None:
+        """A write that has not won: somebody else's has, or it could not be made."""
+        if fault is None:
+            self._again(group, nursery)
+            return
+        for pending in group:
+            pending.settle(fault)
 
     def _tell(self, decided: Decided, nursery: trio.Nursery) -> None:
         group, write, answers = decided.group, decided.write, decided.answers

@@ -100,6 +100,21 @@ class SharedStore(Store, Protocol):
         ...
 
 
+class RememberingStore(Store, Protocol):
+    """A store that remembers what it has last seen, where each read and each write is a call to elsewhere.
+
+    Its `write` raises `PartlyWritten` where it could not make all of them.
+    """
+
+    def recall(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
+        """As `read`, of what is remembered, at no cost: others may have written since.
+
+        Good for what is written over that very version, and for nothing else: whoever would be refused by it
+        is to be judged by a `read`. A lease is left out where a session that it refers to is not remembered.
+        """
+        ...
+
+
 class StoreFault(Exception):
     """The store could not do it. The text is for the log and holds no secret.
 
@@ -110,6 +125,17 @@ class StoreFault(Exception):
         super().__init__(text)
         self.outcome_known = outcome_known
         self.retry_after_seconds = retry_after_seconds
+
+
+class PartlyWritten(StoreFault):
+    """Some of many writes: those of `won` are durable, those of `failed` could not be made, each for its
+    reason; the others lost.
+    """
+
+    def __init__(self, won: set[Key | str], failed: Mapping[Key | str, StoreFault]) -> None:
+        super().__init__(f"{len(failed)} writes could not be made", outcome_known=False)
+        self.won = won
+        self.failed = failed
 
 
 class StoreRefused(Exception):

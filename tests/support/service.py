@@ -10,6 +10,7 @@ from berth.runtime.clock import Clock
 from berth.runtime.log import Logger, Logs
 from berth.service.leases import LeaseService, open_leases
 from berth.service.limits import Limits, LimitSettings
+from berth.service.rounds import Recall
 from berth.service.sweeper import Sweeping
 from berth.store.api import Store
 from berth.wire.replies import watch_line
@@ -25,6 +26,7 @@ async def opened(
     sweeping: Sweeping = Sweeping(0, 0),  # noqa: B008 - a constant
     limits: Limits | None = None,
     gather_seconds: float = 0,
+    recall: Recall | None = None,
 ) -> AsyncGenerator[LeaseService]:
     clock = clock or TrioClock()
     logger = Logs("error").logger("test")
@@ -38,5 +40,6 @@ async def opened(
         limits=limits or Limits(LimitSettings(), now_us=clock.boot_us, refused=lambda _: None),
         encode=watch_line,
         gather_seconds=gather_seconds,
+        recall=recall,
     ) as leases:
         yield leases
