@@ -32,7 +32,7 @@ from berth.service.leases import open_leases
 from berth.service.limits import Limits
 from berth.service.measured import MeasuredStore
 from berth.service.sweeper import Sweeping
-from berth.store.api import SharedStore
+from berth.store.api import RememberingStore, SharedStore
 from berth.version import COMMIT, VERSION
 from berth.wire.checks import TtlBounds
 from berth.wire.replies import watch_line
@@ -71,6 +71,7 @@ async def serve(
                 encode=watch_line,
                 gather_seconds=GATHER_SECONDS if options.backend == "sql" else 0,
                 shared=cast("SharedStore", opened) if options.is_shared else None,
+                recall=cast("RememberingStore", opened).recall if options.backend == "k8s" else None,
             )
         )
         nursery = await stack.enter_async_context(open_service_nursery())

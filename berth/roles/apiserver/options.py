@@ -10,6 +10,7 @@ from berth.config.common import LogOptions
 from berth.config.kinds import Duration
 from berth.config.option import Opt
 from berth.config.secret import Secret
+from berth.core.names import namespace_problem
 from berth.service.limits import LimitSettings
 
 Driver = Literal["postgres", "mysql", "sqlite"]
@@ -33,7 +34,7 @@ class ApiserverOptions(LogOptions):
         Path | None, Opt("PEM private key of the certificate; read again when it changes", reloadable=True)
     ] = None
     store_backend: Annotated[
-        Literal["mem", "sql"] | None,
+        Literal["mem", "sql", "k8s"] | None,
         Opt("Where leases are kept: mem (with a warning) unless given; it forgets them with the process"),
     ] = None
     sql_driver: Annotated[Driver | None, Opt("Kind of the sql store; mysql is MariaDB, too")] = None
@@ -59,6 +60,18 @@ class ApiserverOptions(LogOptions):
             "Whether a failover of the database may lose its last writes (async), or never does (sync): then "
             "nothing is quarantined after one (async unless given)"
         ),
+    ] = None
+    coordination_namespace: Annotated[
+        str | None, Opt("Namespace of the Lease objects of the k8s store", metavar="NAMESPACE")
+    ] = None
+    coordination_kubeconfig: Annotated[
+        Path | None, Opt("Kubeconfig of the cluster of the k8s store; without it, as a pod of the cluster")
+    ] = None
+    k8s_qps: Annotated[
+        float | None, Opt("Requests a second to the cluster of the k8s store (100 unless given)")
+    ] = None
+    k8s_burst: Annotated[
+        int | None, Opt("Requests to the cluster of the k8s store in a burst (200 unless given)")
     ] = None
     auth_mode: Annotated[
         Literal["none", "static-keys"] | None,
@@ -91,13 +104,13 @@ class ApiserverOptions(LogOptions):
     ] = 0.0
 
     @property
-    def backend(self) -> Literal["mem", "sql"]:
+    def backend(self) -> Literal["mem", "sql", "k8s"]:
         return self.store_backend or "mem"
 
     @property
     def is_shared(self) -> bool:
         """Whether other servers may use the same store."""
-        return self.backend == "sql" and self.sql_driver != "sqlite"
+        return self.backend == "k8s" or (self.backend == "sql" and self.sql_driver != "sqlite")
 
     @property
     def limits(self) -> LimitSettings:
@@ -117,6 +130,7 @@ class ApiserverOptions(LogOptions):
             *address_problems(listen_addr=self.listen_addr, metrics_addr=self.metrics_addr),
             *self._tls_problems(),
             *self._store_problems(),
+            *self._cluster_problems(),
             *self._auth_problems(),
             *self._ttl_problems(),
             *self._limit_problems(),
@@ -159,7 +173,23 @@ class ApiserverOptions(LogOptions):
             yield f"--sql-pool-size: must be 1 to {_POOL_MOST}"
         if self.sql_dsn is None and self.sql_dsn_file is None:
             yield "--sql-dsn, --sql-dsn-file: one of them is required with --store-backend sql"
-        if self.mem_quarantine:
+
+    def _cluster_problems(self) -> Iterator[str]:
+        cluster = {
+            "--coordination-namespace": self.coordination_namespace,
+            "--coordination-kubeconfig": self.coordination_kubeconfig,
+            "--k8s-qps": self.k8s_qps,
+            "--k8s-burst": self.k8s_burst,
+        }
+        given = [flag for flag, value in cluster.items() if value is not None]
+        if self.backend != "k8s":
+            if given:
+                yield f"{', '.join(given)}: only with --store-backend k8s"
+        elif self.coordination_namespace is None:
+            yield "--coordination-namespace: required with --store-backend k8s"
+        elif problem := namespace_problem(self.coordination_namespace):
+            yield f"--coordination-namespace: {problem}"
+        if self.mem_quarantine and self.backend != "mem":
             yield "--mem-quarantine: only with --store-backend mem"
 
     def _auth_problems(self) -> Iterator[str]:

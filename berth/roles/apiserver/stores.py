@@ -14,6 +14,7 @@ from berth.store.schema import Migrate
 from berth.store.sql_store import POOL_SIZE, Settings
 
 DSN_MAX_BYTES = 65_536
+CLUSTER_QPS, CLUSTER_BURST = 100.0, 200
 
 
 class DsnFileInvalid(Exception):
@@ -28,13 +29,17 @@ async def open_store(
     if options.backend == "mem":
         if options.store_backend is None:
             logger.warning(
-                "no --store-backend given: leases are kept in memory; say --store-backend mem or sql"
+                "no --store-backend given: leases are kept in memory; say --store-backend mem, sql or k8s"
             )
         logger.warning(
             "the memory store forgets all leases and tokens with the process: "
             "exclusion is not promised across its restarts"
         )
         yield MemoryStore(clock, quarantine_seconds=options.mem_quarantine)
+        return
+    if options.backend == "k8s":
+        async with _open_cluster(options, clock, logger) as store:
+            yield store
         return
     assert options.sql_driver is not None
     if options.sql_driver == "sqlite":
@@ -46,6 +51,26 @@ async def open_store(
     )
     async with open_sql(options.sql_driver, source, settings, options.sql_migrate or "auto") as store:
         yield store
+
+
+def _open_cluster(
+    options: ApiserverOptions, clock: Clock, logger: Logger
+) -> AbstractAsyncContextManager[Store]:
+    """A rate of nothing means the usual one, as the reference server has it."""
+    from berth.store.kubernetes import KubernetesSettings, open_kubernetes
+
+    assert options.coordination_namespace is not None
+    qps, burst = options.k8s_qps or 0, options.k8s_burst or 0
+    return open_kubernetes(
+        KubernetesSettings(
+            options.coordination_namespace,
+            options.coordination_kubeconfig,
+            qps if qps > 0 else CLUSTER_QPS,
+            burst if burst > 0 else CLUSTER_BURST,
+            clock,
+            logger,
+        )
+    )
 
 
 def open_sql(

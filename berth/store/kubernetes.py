@@ -1,0 +1,346 @@
+"""The Kubernetes store: leases and sessions as Lease objects of one namespace of a cluster.
+
+Owns the calls. One watch fills the memory; a renewal is one PUT with the resourceVersion that is remembered,
+and what somebody else has put into an object's metadata meanwhile costs one more try, never a lease. Promises
+what the contract does, with these two differences: lists are of what is remembered, which lags by as much as
+the watch, and a clock is never asked for, see `kubernetes_memory`. A large batch is bounded in time.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from random import Random, SystemRandom
+from typing import NamedTuple
+
+import trio
+
+from berth.core.names import Key
+from berth.core.records import Observed, Record
+from berth.kube.access import Access, AccessInvalid, access_by_kubeconfig, access_in_cluster
+from berth.kube.api import KubeClient, Selector, open_client
+from berth.kube.faults import (
+    AlreadyExists,
+    Conflict,
+    KubeFault,
+    NotFound,
+    TooManyRequests,
+    Unavailable,
+)
+from berth.kube.informer import Informer
+from berth.kube.objects import LEASES, Name, Object, name_of, newer, uid_of, version_of
+from berth.kube.pace import Pace
+from berth.runtime.clock import Clock
+from berth.runtime.log import Logger
+from berth.store.api import Changes, PartlyWritten, Reading, StoreFault, StoreRefused, Write
+from berth.store.kubernetes_memory import Memory
+from berth.store.kubernetes_objects import (
+    SELECTOR,
+    NotOurs,
+    is_session,
+    lease_in,
+    lease_name,
+    lease_object,
+    session_in,
+    session_name,
+    session_object,
+    version_in,
+)
+from berth.store.sql_changes import Heard
+
+CALL_SECONDS = 4.0
+BATCH_SECONDS = 8.0
+"""What of a batch has not been written by then is told so."""
+
+TOO_LONG = "the cluster did not take all of the batch in time"
+
+AT_ONCE = 16
+READ_ALL_FROM = 100
+"""So many leases are read by one list rather than one by one."""
+
+TRIES_MAX = 4
+SYNC_SECONDS = 30.0
+_SCAN_CHUNK = 500
+
+
+class KubernetesSettings(NamedTuple):
+    """Where the Lease objects are, and how often the cluster may be asked. `kubeconfig` None: in-cluster."""
+
+    namespace: str
+    kubeconfig: Path | None
+    qps: float
+    burst: int
+    clock: Clock
+    logger: Logger
+
+
+@asynccontextmanager
+async def open_kubernetes(settings: KubernetesSettings) -> AsyncGenerator["KubernetesStore"]:
+    """The store, once all there is has been seen. Raises StoreRefused."""
+    access = await _access(settings)
+    async with (
+        open_client(access, pace=Pace(settings.qps, settings.burst)) as client,
+        opened_on(client, settings.namespace, settings.clock, settings.logger) as store,
+    ):
+        yield store
+
+
+@asynccontextmanager
+async def opened_on(
+    client: KubeClient, namespace: str, clock: Clock, logger: Logger, rng: Random | None = None
+) -> AsyncGenerator["KubernetesStore"]:
+    """The store over a client. Raises StoreRefused."""
+    store = KubernetesStore(client, namespace, clock, logger, rng or SystemRandom())
+    try:
+        await client.list_page(LEASES, namespace, limit=1)
+    except KubeFault as fault:
+        raise StoreRefused(f"cannot use the leases of the cluster: {fault}") from fault
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.informer.run)
+        with trio.move_on_after(SYNC_SECONDS) as patience:
+            await store.informer.synced.wait()
+        if patience.cancelled_caught:
+            nursery.cancel_scope.cancel()
+            raise StoreRefused(f"the cluster's leases could not be listed within {SYNC_SECONDS:g} s")
+        yield store
+        nursery.cancel_scope.cancel()
+
+
+async def _access(settings: KubernetesSettings) -> Access:
+    try:
+        if settings.kubeconfig is not None:
+            return await access_by_kubeconfig(
+                str(settings.kubeconfig), logger=settings.logger, clock=settings.clock
+            )
+        return await access_in_cluster(logger=settings.logger, clock=settings.clock)
+    except AccessInvalid as fault:
+        raise StoreRefused(f"no way to the cluster: {fault}") from fault
+
+
+class KubernetesStore:
+    """A `SharedStore` and a `RememberingStore`. Made by `open_kubernetes`."""
+
+    def __init__(self, client: KubeClient, namespace: str, clock: Clock, logger: Logger, rng: Random) -> None:
+        self._client = client
+        self._namespace = namespace
+        self._clock = clock
+        self._heard = Heard()
+        self._memory = Memory(clock, logger, self._heard.add)
+        self._last_mark_us = 0
+        self._turns = trio.CapacityLimiter(AT_ONCE)  # of all callers, who get theirs in the order they came
+        self.informer = Informer(
+            client, LEASES, namespace=namespace, selector=Selector(labels=SELECTOR), rng=rng, logger=logger
+        )
+        self.informer.listen(self._memory.note)
+
+    def recall(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
+        remembered = [key for key in keys if self._memory.holds(key)]
+        return self._memory.reading(remembered, sessions)
+
+    async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
+        names = [lease_name(key) for key in keys] + [session_name(session) for session in sessions]
+        await self._refresh(names)
+        referred = [
+            tenure.session
+            for observed in self._memory.reading(keys, ()).leases.values()
+            for tenure in (observed.record.tenures if observed.record is not None else ())
+            if tenure.session is not None and not self._memory.has_session(tenure.session)
+        ]
+        # A session of which nothing has been heard yet may live.
+        await self._refresh([session_name(session) for session in dict.fromkeys(referred)])
+        return self._memory.reading(keys, sessions)
+
+    async def write(self, writes: Sequence[Write]) -> set[Key | str]:
+        won: set[Key | str] = set()
+        failed: dict[Key | str, StoreFault] = {}
+        left = iter(writes)
+        with trio.move_on_after(BATCH_SECONDS) as patience:
+            async with trio.open_nursery() as nursery:
+                for _ in range(min(AT_ONCE, len(writes))):
+                    nursery.start_soon(self._write_some, left, won, failed)
+                await trio.lowlevel.checkpoint()
+        if patience.cancelled_caught:
+            for write in left:
+                failed[_target(write)] = StoreFault(TOO_LONG, outcome_known=True)
+        if failed:
+            raise PartlyWritten(won, failed)
+        return won
+
+    async def scan(self, after: Key | None, limit: int) -> AsyncGenerator[Observed]:
+        while limit > 0:
+            await trio.lowlevel.checkpoint()
+            keys = self._memory.keys_after(after, min(limit, _SCAN_CHUNK))
+            if not keys:
+                return
+            for observed in self._memory.reading(keys, ()).leases.values():
+                yield observed
+            after = keys[-1]
+            limit -= len(keys)
+
+    async def sessions(self, after: str | None, limit: int) -> Reading:
+        await trio.lowlevel.checkpoint()
+        return self._memory.reading((), self._memory.ids_after(after, limit))
+
+    async def forget(self, sessions: Collection[str]) -> None:
+        await trio.lowlevel.checkpoint()
+        for session in sessions:
+            obj = self.informer.get(self._name(session_name(session)))
+            if obj is None or session_in(obj).ended is None:
+                continue
+            try:
+                await self._client.delete(
+                    LEASES,
+                    session_name(session),
+                    self._namespace,
+                    uid=uid_of(obj),
+                    resource_version=version_of(obj),
+                    timeout_seconds=CALL_SECONDS,
+                )
+            except (NotFound, Conflict):
+                continue
+            except KubeFault as fault:
+                raise _fault(fault) from fault
+            self.informer.observe_gone(obj)
+
+    async def ping(self) -> None:
+        try:
+            await self._client.list_page(LEASES, self._namespace, limit=1, timeout_seconds=CALL_SECONDS)
+        except KubeFault as fault:
+            raise _fault(fault) from fault
+
+    async def changes(self) -> AsyncGenerator[Changes]:
+        while True:
+            await self._heard.wait()
+            changes = self._heard.take()
+            if changes is not None:
+                yield changes
+
+    def _name(self, name: str) -> Name:
+        return Name(self._namespace, name)
+
+    async def _refresh(self, names: Sequence[str]) -> None:
+        """See these objects as they are now. Raises StoreFault."""
+        if len(names) >= READ_ALL_FROM:
+            await self._refresh_all(names)
+            return
+        left = iter(names)
+        faults: list[StoreFault] = []
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(AT_ONCE, len(names))):
+                nursery.start_soon(self._refresh_some, left, faults)
+            await trio.lowlevel.checkpoint()
+        if faults:
+            raise faults[0]
+
+    async def _refresh_some(self, names: Iterator[str], faults: list[StoreFault]) -> None:
+        for name in names:
+            try:
+                await self._refreshed(name)
+            except StoreFault as fault:
+                faults.append(fault)
+                return
+
+    async def _refreshed(self, name: str) -> Object | None:
+        """The object as it is now, which is then remembered. Raises StoreFault."""
+        known = self.informer.get(self._name(name))
+        try:
+            obj = await self._client.get(LEASES, name, self._namespace, timeout_seconds=CALL_SECONDS)
+        except NotFound:
+            if known is not None:
+                self.informer.observe_gone(known)
+            return None
+        except KubeFault as fault:
+            raise _fault(fault) from fault
+        try:
+            session_in(obj) if is_session(obj) else lease_in(obj)
+        except NotOurs as fault:
+            raise StoreFault(str(fault), outcome_known=True) from fault
+        self.informer.observe(obj)
+        return obj
+
+    async def _refresh_all(self, names: Sequence[str]) -> None:
+        known = {name: self.informer.get(self._name(name)) for name in names}
+        try:
+            page = await self._client.list_all(LEASES, self._namespace, selector=Selector(labels=SELECTOR))
+        except KubeFault as fault:
+            raise _fault(fault) from fault
+        for obj in page.items:
+            self.informer.observe(obj)
+            known.pop(str(obj["metadata"]["name"]), None)
+        for obj in known.values():
+            if obj is not None:
+                self.informer.observe_gone(obj)
+
+    async def _write_some(
+        self, writes: Iterator[Write], won: set[Key | str], failed: dict[Key | str, StoreFault]
+    ) -> None:
+        for write in writes:
+            target = _target(write)
+            failed[target] = StoreFault(TOO_LONG, outcome_known=True)
+            async with self._turns:
+                failed[target] = StoreFault(TOO_LONG, outcome_known=False)
+                try:
+                    has_won = await self._written(write)
+                except StoreFault as fault:
+                    failed[target] = fault
+                    continue
+            del failed[target]
+            if has_won:
+                won.add(target)
+
+    async def _written(self, write: Write) -> bool:
+        """Whether the write has won. Raises StoreFault."""
+        name = lease_name(write.key) if isinstance(write, Record) else session_name(write.id)
+        base = self.informer.get(self._name(name))
+        for _ in range(TRIES_MAX):
+            if write.version != (version_in(base) + 1 if base is not None else 1):
+                return False
+            obj = self._object(write, base)
+            try:
+                if base is None:
+                    done = await self._client.create(LEASES, obj, timeout_seconds=CALL_SECONDS)
+                else:
+                    done = await self._client.replace(LEASES, obj, timeout_seconds=CALL_SECONDS)
+            except KubeFault as fault:
+                if isinstance(fault, AlreadyExists | Conflict) or (base and isinstance(fault, NotFound)):
+                    # Somebody was there first, or has only touched the metadata: then once more.
+                    base = await self._refreshed(name)
+                    continue
+                if fault.outcome_known or not await self._has_arrived(name, obj, write):
+                    raise _fault(fault) from fault
+                return True
+            self._own(write, done)
+            return True
+        raise StoreFault(f"lease object {name} changes faster than it can be written", outcome_known=True)
+
+    def _object(self, write: Write, base: Object | None) -> Object:
+        self._last_mark_us = at_us = max(self._clock.wall_us(), self._last_mark_us + 1)
+        if isinstance(write, Record):
+            return lease_object(write, base, self._namespace, at_us)
+        return session_object(write, base, self._namespace, at_us)
+
+    async def _has_arrived(self, name: str, obj: Object, write: Write) -> bool:
+        """Whether a write of unknown outcome is what is stored now. If not, it may still come."""
+        try:
+            found = await self._client.get(LEASES, name, self._namespace, timeout_seconds=CALL_SECONDS)
+        except KubeFault:
+            return False
+        if found.get("spec") != obj["spec"] or version_in(found) != write.version:
+            return False
+        self._own(write, found)
+        return True
+
+    def _own(self, write: Write, obj: Object) -> None:
+        """Take over what was written, unless somebody else's later write has been heard of before."""
+        known = self.informer.get(name_of(obj))
+        if known is None or newer(version_of(known), version_of(obj)) is not True:
+            self._memory.note_own(write, obj)
+        self.informer.observe(obj)
+
+
+def _target(write: Write) -> Key | str:
+    return write.key if isinstance(write, Record) else write.id
+
+
+def _fault(fault: KubeFault) -> StoreFault:
+    asked = fault.retry_after_seconds if isinstance(fault, TooManyRequests | Unavailable) else None
+    return StoreFault(str(fault), outcome_known=fault.outcome_known, retry_after_seconds=asked or 1.0)

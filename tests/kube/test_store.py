@@ -1,0 +1,302 @@
+"""The Kubernetes store: the contract, on the test API server and on a real one, and what is its own."""
+
+from collections.abc import AsyncGenerator
+from random import Random
+from typing import Any
+
+import pytest
+import trio
+import trio.testing
+from msgspec.structs import replace
+
+from berth.core.decide import decide
+from berth.core.names import Key
+from berth.core.requests import Acquire, Acquired, NotAcquired, Renew, Renewed
+from berth.kube.api import KubeClient
+from berth.kube.objects import LEASES, Object
+from berth.runtime.clock import ManualClock
+from berth.store import kubernetes
+from berth.store.api import PartlyWritten, Store, StoreFault, StoreRefused
+from berth.store.kubernetes import KubernetesStore, opened_on
+from berth.store.kubernetes_objects import LEASE, MANAGED_BY, MORE, VERSION
+from tests.kube.conftest import Cluster, until
+from tests.kube.server.faults import Fault
+from tests.kube.server.kinds import NAMESPACES
+from tests.kube.server.rest import KubeServer
+from tests.kube.server.serving import Known, Network
+from tests.kube.test_api import At
+from tests.runtime.conftest import Journal
+from tests.store.conformance import StoreConformance, must_win, read_one
+from tests.store.samples import KEY, SECOND, SESSIONS, held, stored_keys
+from tests.support.kube_apiserver import KubeApiserver
+
+NAMESPACE = "coordination"
+NAME = "default.a"
+Clock = trio.testing.MockClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock(boot_us=10**12, wall_us=1_790_000_000 * SECOND)
+
+
+class KubernetesConformance(StoreConformance):
+    async def test_keys_are_told_apart_byte_by_byte(self, store: Store) -> None:
+        """Names of objects are lower case ASCII, as all names that the API server takes."""
+        keys = [Key("a", "b-c"), Key("a-b", "c"), Key("a", "b.c"), Key("a", "b"), Key("a-b", "b")]
+        await must_win(store, *(held(key, holder=str(key)) for key in keys))
+        found = (await store.read(keys)).leases
+        holders = [observed.record.tenures[0].holder for observed in found.values() if observed.record]
+        assert holders == [str(key) for key in keys]
+
+
+class TestKubernetesStore(KubernetesConformance):
+    @pytest.fixture
+    async def store(
+        self, network: Network, clock: ManualClock, journal: Journal
+    ) -> AsyncGenerator[KubernetesStore]:
+        async with on(network, clock, journal) as store:
+            yield store
+
+
+class TestKubernetesStoreOnACluster(KubernetesConformance):
+    """On a real API server."""
+
+    @pytest.fixture
+    def place(self, real: KubeApiserver) -> KubeApiserver:
+        return real
+
+    @pytest.fixture
+    async def store(
+        self, cluster: Cluster, clock: ManualClock, journal: Journal, monkeypatch: pytest.MonkeyPatch
+    ) -> AsyncGenerator[KubernetesStore]:
+        monkeypatch.setattr(kubernetes, "BATCH_SECONDS", 60)  # thousands in one call, on any machine
+        client = KubeClient(At(cluster), cluster.client)
+        async with opened_on(client, cluster.namespace, clock, journal.logger, Random(1)) as store:
+            yield store
+
+
+@pytest.fixture
+def kube(kube: KubeServer) -> KubeServer:
+    kube.create(NAMESPACES, {"metadata": {"name": NAMESPACE}}, "")
+    return kube
+
+
+def on(network: Network, clock: ManualClock, journal: Journal) -> Any:
+    return opened_on(KubeClient(Known(), network), NAMESPACE, clock, journal.logger, Random(1))
+
+
+@pytest.fixture
+async def store(network: Network, clock: ManualClock, journal: Journal) -> AsyncGenerator[KubernetesStore]:
+    async with on(network, clock, journal) as store:
+        yield store
+
+
+@pytest.fixture
+async def other(network: Network, journal: Journal) -> AsyncGenerator[KubernetesStore]:
+    """Another server's, whose clocks are a day behind."""
+    clock = ManualClock(boot_us=5, wall_us=(1_790_000_000 - 86_400) * SECOND)
+    async with on(network, clock, journal) as store:
+        yield store
+
+
+def stored(kube: KubeServer, name: str = NAME) -> Object:
+    (found,) = (obj for _, obj in kube.storage.of("leases", NAMESPACE) if obj["metadata"]["name"] == name)
+    return found
+
+
+async def test_a_lease_is_written_as_the_reference_has_it(store: KubernetesStore, kube: KubeServer) -> None:
+    await must_win(store, held(token=1))
+    written = stored(kube)
+    assert written["metadata"]["labels"] == {MANAGED_BY: LEASE}
+    assert written["metadata"]["annotations"] == {
+        "berth.skaphos.io/tenant-namespace": "default",
+        "berth.skaphos.io/lease-name": "a",
+        "berth.skaphos.io/version": "1",
+    }
+    assert written["spec"] == {
+        "holderIdentity": "edge-1",
+        "leaseDurationSeconds": 30,
+        "leaseTransitions": 1,
+        "acquireTime": "1970-01-01T00:00:00.000007Z",
+        "renewTime": written["spec"]["renewTime"],
+    }
+
+
+async def test_a_lease_of_the_reference_is_taken_over(store: KubernetesStore, kube: KubeServer) -> None:
+    reference: Object = {
+        "metadata": {
+            "name": NAME,
+            "labels": {MANAGED_BY: LEASE},
+            "annotations": {
+                "berth.skaphos.io/tenant-namespace": "default",
+                "berth.skaphos.io/lease-name": "a",
+                VERSION: "7",
+            },
+        },
+        "spec": {
+            "holderIdentity": "old",
+            "leaseDurationSeconds": 15,
+            "leaseTransitions": 4,
+            "acquireTime": "2026-09-21T10:00:00.000000Z",
+            "renewTime": "2026-09-21T10:00:05.000000Z",
+        },
+    }
+    kube.create(LEASES, reference, NAMESPACE)
+    observed = await read_one(store)
+    assert observed.record is not None
+    assert (observed.record.version, observed.record.token) == (7, 4)
+    (tenure,) = observed.record.tenures
+    assert (tenure.holder, tenure.ttl_us) == ("old", 15 * SECOND)
+    assert isinstance(decide(observed, Acquire("new", SECOND)).outcome, NotAcquired)
+    renewed = decide(observed, Renew("old", 4, 15 * SECOND))
+    assert renewed.write is not None
+    await must_win(store, renewed.write)
+    assert stored(kube)["metadata"]["annotations"][VERSION] == "8"
+    # What an older server writes over it counts, and what we had beside it does not.
+    assert MORE not in stored(kube)["metadata"]["annotations"]
+
+
+async def test_expiry_is_what_a_server_has_seen_itself(
+    store: KubernetesStore, other: KubernetesStore, clock: ManualClock
+) -> None:
+    """Its clocks are a day ahead of the other's, which wrote."""
+    await must_win(other, held())
+    await until(lambda: store.recall([KEY]).records[KEY] is not None)
+    assert (await read_one(store)).idle_us == (0,)
+    clock.advance(29)
+    observed = await read_one(other)
+    renewed = decide(observed, Renew("edge-1", 1, 30 * SECOND))
+    assert renewed.write is not None
+    await must_win(other, renewed.write)
+    await until(lambda: store.recall([KEY]).leases[KEY].idle_us == (0,))
+    clock.advance(30)
+    assert isinstance(decide(await read_one(store), Acquire("b", SECOND)).outcome, NotAcquired)
+    clock.advance(0.000001)
+    taken = decide(await read_one(store), Acquire("b", SECOND))
+    assert isinstance(taken.outcome, Acquired)
+    assert taken.outcome.view.token == 2
+
+
+async def test_a_renewal_is_one_call(store: KubernetesStore, kube: KubeServer) -> None:
+    await must_win(store, held())
+    before = kube.asked_for("get", "leases"), kube.asked_for("update", "leases")
+    renewed = decide(store.recall([KEY]).leases[KEY], Renew("edge-1", 1, 30 * SECOND))
+    assert isinstance(renewed.outcome, Renewed)
+    assert renewed.write is not None
+    await must_win(store, renewed.write)
+    assert (kube.asked_for("get", "leases"), kube.asked_for("update", "leases")) == (before[0], before[1] + 1)
+
+
+async def test_what_others_do_to_the_metadata_costs_no_lease(
+    store: KubernetesStore, kube: KubeServer
+) -> None:
+    await must_win(store, held())
+    kube.patch(LEASES, NAME, {"metadata": {"labels": {"team": "payments"}}}, NAMESPACE)
+    renewed = decide(store.recall([KEY]).leases[KEY], Renew("edge-1", 1, 30 * SECOND))
+    assert renewed.write is not None
+    await must_win(store, renewed.write)
+    assert stored(kube)["metadata"]["labels"] == {MANAGED_BY: LEASE, "team": "payments"}
+
+
+async def test_a_storm_of_conflicts_ends(store: KubernetesStore, kube: KubeServer) -> None:
+    await must_win(store, held())
+    kube.fail(Fault(verb="update", plural="leases", times=3, status=409, reason="Conflict"))
+    await must_win(store, replace(held(), version=2))
+    kube.fail(Fault(verb="update", plural="leases", times=9, status=409, reason="Conflict"))
+    with pytest.raises(PartlyWritten) as fault:
+        await store.write([replace(held(), version=3)])
+    assert fault.value.failed[KEY].outcome_known
+
+
+async def test_a_write_whose_answer_was_lost_has_won(store: KubernetesStore, kube: KubeServer) -> None:
+    await must_win(store, held())
+    kube.fail(Fault("cut after", verb="update", plural="leases"))
+    await must_win(store, replace(held(), version=2))
+
+
+async def test_a_write_that_may_still_come_is_not_told_to_have_lost(
+    store: KubernetesStore, kube: KubeServer
+) -> None:
+    await must_win(store, held())
+    kube.fail(Fault(verb="update", plural="leases", status=500))
+    with pytest.raises(PartlyWritten) as fault:
+        await store.write([replace(held(), version=2)])
+    assert not fault.value.failed[KEY].outcome_known
+    assert fault.value.won == set()
+
+
+async def test_patience_is_asked_for_as_the_server_asks(
+    store: KubernetesStore, kube: KubeServer, autojump_clock: Clock
+) -> None:
+    kube.fail(
+        Fault(
+            verb="get", plural="leases", times=9, status=429, reason="TooManyRequests", retry_after_seconds=60
+        )
+    )
+    with pytest.raises(StoreFault) as fault:
+        await store.read([KEY])
+    assert (fault.value.outcome_known, fault.value.retry_after_seconds) == (True, 60)
+
+
+@pytest.mark.parametrize("how", ["deleted", "lowered"])
+async def test_a_token_that_was_seen_is_not_given_again(
+    store: KubernetesStore, kube: KubeServer, how: str, clock: ManualClock
+) -> None:
+    await must_win(store, held(token=9))
+    if how == "deleted":
+        kube.delete(LEASES, NAME, NAMESPACE)
+    else:
+        kube.patch(LEASES, NAME, {"spec": {"leaseTransitions": 2}}, NAMESPACE)
+    clock.advance(60)
+    observed = await read_one(store)
+    clock.advance(60)
+    taken = decide(await read_one(store), Acquire("b", SECOND))
+    assert isinstance(taken.outcome, Acquired), observed
+    assert taken.outcome.view.token == 10
+    assert taken.write is not None
+    await must_win(store, taken.write)
+
+
+async def test_others_are_heard_and_their_renewals_are_not(
+    store: KubernetesStore, other: KubernetesStore
+) -> None:
+    changes = store.changes()
+    first = await anext(changes)
+    assert first.everything
+    await must_win(other, held(), SESSIONS[0])
+    with trio.fail_after(5):
+        assert (await anext(changes)).leases == {KEY}
+    await must_win(other, replace(held(), version=2))
+    await must_win(other, replace(SESSIONS[0], version=2, ended="clean", ended_at_us=1))
+    with trio.fail_after(5):
+        heard = await anext(changes)
+    assert (heard.leases, heard.sessions) == (frozenset(), {SESSIONS[0].id})
+    await changes.aclose()
+
+
+async def test_a_large_batch_is_bounded_in_time(
+    store: KubernetesStore, network: Network, autojump_clock: Clock
+) -> None:
+    network.latency_seconds = 1
+    keys = [Key("default", f"lease-{number}") for number in range(1_000)]
+    with pytest.raises(PartlyWritten) as fault:
+        await store.write(stored_keys(keys))
+    assert len(fault.value.won) + len(fault.value.failed) == 1_000
+    assert 16 <= len(fault.value.won) <= 16 * 8
+    assert fault.value.failed[keys[-1]].outcome_known, "it was not begun"
+
+
+async def test_an_object_that_is_not_ours_is_a_clear_fault(store: KubernetesStore, kube: KubeServer) -> None:
+    kube.create(LEASES, {"metadata": {"name": NAME}, "spec": {"holderIdentity": "x"}}, NAMESPACE)
+    with pytest.raises(StoreFault, match="not berth's"):
+        await store.read([KEY])
+
+
+async def test_a_cluster_that_cannot_be_listed_is_refused(
+    network: Network, clock: ManualClock, journal: Journal, kube: KubeServer, autojump_clock: Clock
+) -> None:
+    kube.fail(Fault(verb="list", plural="leases", times=99, status=403, reason="Forbidden"))
+    with pytest.raises(StoreRefused, match="cannot use the leases"):
+        async with on(network, clock, journal):
+            pass
