@@ -3,21 +3,22 @@
 Owns what follows from them. A clock that steps forward would end leases early: what expired only by that
 clock stays closed for as long as its ttl, counted by this process's boot clock. A database that turned out
 to be another than before (a standby that was promoted, a restored backup) may have lost its last writes:
-nothing is granted for as long as those may still hold, and no token is given that they may have given.
+nothing is granted for as long as those may still hold, and no token is given that they may have given. What
+a database must have, if it is the one of before, is what this process was last told to have won.
 Promises to judge each by itself alone, without talking to anybody; so a process that was started after a
 step knows nothing of it. A clock that steps back only lets leases live longer.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import NamedTuple
 
 from msgspec.structs import replace
 
 from berth.core.names import Key
-from berth.core.records import Observed, Quarantine, SessionSeen
+from berth.core.records import Observed, Quarantine, Record, Session, SessionSeen
 from berth.runtime.clock import MICROSECONDS, Clock
 from berth.runtime.log import Logger
-from berth.store.api import Reading
+from berth.store.api import Reading, Write
 
 STEP_US = 500_000
 """So far may a database's clock be from where it should be, before that counts as a step."""
@@ -39,6 +40,21 @@ class Head(NamedTuple):
     incarnation: int
     changed_at_us: int | None
     ttl_max_us: int
+
+
+class Known(NamedTuple):
+    """What a database has that did not lose anything: an incarnation no less than this one and, while it is
+    this one, a lease and a session of no less than these versions; 0 stands for none.
+
+    A lease is never deleted. A session may be, once it has ended.
+    """
+
+    incarnation: int = 0
+    namespace: str = ""
+    name: str = ""
+    lease_version: int = 0
+    session: str = ""
+    session_version: int = 0
 
 
 def stretched_us(duration_us: int) -> int:
@@ -87,6 +103,31 @@ class Doubts:
         self._stepped_at_us: int | None = None
         self._incarnation = 0
         self._lost_until_us = 0
+        self._known = Known()
+
+    @property
+    def known(self) -> Known:
+        """What the database must have. What was written in an earlier incarnation may have been lost."""
+        if self._known.incarnation < self._incarnation:
+            self._known = Known(self._incarnation)
+        return self._known
+
+    def note_won(self, before: Known, writes: Sequence[Write], won: Collection[Key | str]) -> None:
+        """Keep the last of what has won in mind. `before` is what was `known` when it was sent."""
+        known = self.known
+        if before.incarnation != known.incarnation:
+            return
+        lease = next(
+            (each for each in reversed(writes) if isinstance(each, Record) and each.key in won), None
+        )
+        session = next(
+            (each for each in reversed(writes) if isinstance(each, Session) and each.id in won), None
+        )
+        if lease is not None:
+            known = known._replace(namespace=lease.key[0], name=lease.key[1], lease_version=lease.version)
+        if session is not None:
+            known = known._replace(session=session.id, session_version=session.version)
+        self._known = known
 
     def boot_us(self) -> int:
         """The present, to be read before a call is sent."""

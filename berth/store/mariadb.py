@@ -2,9 +2,10 @@
 
 Promises what the contract says by the database's own clock, for a server that keeps what it has committed
 (`innodb_flush_log_at_trx_commit` and, with a binary log, `sync_binlog` at 1; otherwise it warns). After a
-failover to a replica that may lack the last writes nothing is granted for the longest ttl, and tokens jump
-(`doubts`). Does not promise to notice a backup that was restored into the same server: `berth store
-fence-jump` is for that.
+failover to a replica that may lack the last writes, and where a new connection finds that a write of this
+process is gone, nothing is granted for the longest ttl, and tokens jump (`doubts`). Does not promise to
+notice a backup that was restored while no process ran, or under open connections: `berth store fence-jump`
+is for that.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
@@ -160,7 +161,7 @@ class MariadbStore(SqlStore[Mariadb]):
     async def _connect(self) -> Mariadb:
         db = await connect(self._aio, self._source)
         try:
-            await recognize(db, lossy=self._lossy, ttl_max_us=self._ttl_max_us)
+            await recognize(db, lossy=self._lossy, known=self._doubts.known, ttl_max_us=self._ttl_max_us)
         except BaseException:
             db.discard()
             raise

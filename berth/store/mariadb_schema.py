@@ -11,6 +11,7 @@ from typing import Any
 
 from berth.runtime.log import Logger
 from berth.store.api import StoreFault, StoreRefused
+from berth.store.doubts import Known
 from berth.store.mariadb_driver import Mariadb, code
 from berth.store.schema import Migrate, Migration, missing_migrations, refuse_foreign
 
@@ -24,6 +25,17 @@ _REFERENCE = {"namespace", "name", "holder", "ttl_ms", "acquired_at", "renewed_a
 # In a set of replicas each server has its own id, and with MySQL a uuid in its data. MariaDB's server_uid is
 # made from the network card, which a container changes with every start.
 _IDENTITY = """SHOW GLOBAL VARIABLES WHERE Variable_name IN ('server_uuid', 'server_id', 'gtid_domain_id')"""
+
+_GONE_BACK = """UPDATE berth_meta SET
+        incarnation = GREATEST(incarnation, {known.incarnation}) + 1,
+        changed_at = UTC_TIMESTAMP(6),
+        ttl_max_us = GREATEST(ttl_max_us, {ttl_max_us}),
+        identity = {identity}
+    WHERE incarnation < {known.incarnation} OR (incarnation = {known.incarnation} AND (
+        ({known.lease_version} > 0 AND NOT EXISTS (SELECT 1 FROM berth_leases
+            WHERE namespace = {namespace} AND name = {name} AND version >= {known.lease_version}))
+        OR EXISTS (SELECT 1 FROM berth_sessions
+            WHERE id = {session} AND version < {known.session_version})))"""
 
 # What needs the identity of before comes first.
 _RECOGNIZE = """UPDATE berth_meta SET
@@ -100,12 +112,19 @@ async def _applied(db: Mariadb) -> dict[int, str]:
     return {}
 
 
-async def recognize(db: Mariadb, *, lossy: bool, ttl_max_us: int) -> None:
-    """Note which server this is; where it is another than before, and that may have lost writes, say so in
-    the database. `ttl_max_us` is the longest ttl that this process knows to have been granted.
+async def recognize(db: Mariadb, *, lossy: bool, known: Known, ttl_max_us: int) -> None:
+    """Note which server this is. Where it lacks what this process knows it to have had, or is another than
+    before, and that may have lost writes, say so in the database.
+
+    `ttl_max_us` is the longest ttl that this process knows to have been granted.
     """
     (rows,) = await db.call(_IDENTITY, writes=False)
     identity = db.quoted("/".join(f"{name}={value}" for name, value in sorted(rows)))
+    if known != Known():
+        names = {each: db.quoted(getattr(known, each)) for each in ("namespace", "name", "session")}
+        await db.call(
+            _GONE_BACK.format(known=known, ttl_max_us=ttl_max_us, identity=identity, **names), writes=True
+        )
     text = _RECOGNIZE.format(lossy=int(lossy), ttl_max_us=ttl_max_us, identity=identity)
     await db.call(text, writes=True)
 

@@ -1,9 +1,10 @@
 """The PostgreSQL store: any number of processes on one database, each call one statement.
 
 Promises what the contract says by the database's own clock, for a server that keeps what it has committed:
-`fsync` and `synchronous_commit` on. After a failover to a standby that may lack the last writes nothing is
-granted for the longest ttl, and tokens jump (`doubts`). Does not promise to notice a backup that was restored
-into the same server: `berth store fence-jump` is for that.
+`fsync` and `synchronous_commit` on. After a failover to a standby that may lack the last writes, and where a
+new connection finds that a write of this process is gone, nothing is granted for the longest ttl, and tokens
+jump (`doubts`). Does not promise to notice a backup that was restored while no process ran, or under open
+connections: `berth store fence-jump` is for that.
 """
 
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -151,7 +152,7 @@ class PostgresStore(SqlStore[Postgres]):
         try:
             await db.execute(SETTINGS, seconds=SETTINGS_SECONDS)
             await db.instants_as_integers()
-            await recognize(db, lossy=self._lossy, ttl_max_us=self._ttl_max_us)
+            await recognize(db, lossy=self._lossy, known=self._doubts.known, ttl_max_us=self._ttl_max_us)
         except BaseException:
             db.discard()
             raise

@@ -8,6 +8,7 @@ is the one of before.
 
 from berth.runtime.log import Logger
 from berth.store.api import StoreFault, StoreRefused
+from berth.store.doubts import Known
 from berth.store.postgres_driver import Postgres
 from berth.store.schema import Migrate, Migration, missing_migrations, refuse_foreign
 
@@ -31,6 +32,16 @@ _COLUMNS = """SELECT column_name, data_type FROM information_schema.columns
 # The timeline grows with every promotion and every recovery to a point in time.
 _IDENTITY = """SELECT system_identifier::text || '/' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)
     FROM pg_control_system()"""
+
+_GONE_BACK = """UPDATE berth_meta SET
+        incarnation = greatest(incarnation, $3) + 1,
+        changed_at = statement_timestamp(),
+        ttl_max_us = greatest(ttl_max_us, $2),
+        identity = $1
+    WHERE incarnation < $3 OR (incarnation = $3 AND (
+        ($6::bigint > 0 AND NOT EXISTS (SELECT FROM berth_leases
+            WHERE namespace = $4 AND name = $5 AND version >= $6))
+        OR EXISTS (SELECT FROM berth_sessions WHERE id = $7 AND version < $8)))"""
 
 _RECOGNIZE = """UPDATE berth_meta SET
         incarnation = incarnation + CASE WHEN identity = '' THEN 0 ELSE $2::integer END,
@@ -84,14 +95,19 @@ async def warn_of_losses(db: Postgres, logger: Logger) -> None:
             logger.warning(f"{setting} is not on: a crash of the database may lose leases")
 
 
-async def recognize(db: Postgres, *, lossy: bool, ttl_max_us: int) -> None:
-    """Note which server this is; where it is another than before, and that may have lost writes, say so in
-    the database. `ttl_max_us` is the longest ttl that this process knows to have been granted.
+async def recognize(db: Postgres, *, lossy: bool, known: Known, ttl_max_us: int) -> None:
+    """Note which server this is. Where it lacks what this process knows it to have had, or is another than
+    before, and that may have lost writes, say so in the database.
+
+    `ttl_max_us` is the longest ttl that this process knows to have been granted.
     """
     try:
         ((identity,),) = await db.fetch(_IDENTITY, writes=False)
     except StoreFault:
         if not db.sound:
             raise
-        return  # a service that hides its timeline: it cannot be recognized
-    await db.fetch(_RECOGNIZE, identity, int(lossy), ttl_max_us, writes=True)
+        identity = ""  # a service that hides its timeline: only its content can be recognized
+    if known != Known():
+        await db.fetch(_GONE_BACK, identity, ttl_max_us, *known, writes=True)
+    if identity:
+        await db.fetch(_RECOGNIZE, identity, int(lossy), ttl_max_us, writes=True)

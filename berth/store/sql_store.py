@@ -90,9 +90,10 @@ class SqlStore(ABC, Generic[ConnectionT]):
         await self._allow_ttl(longest_us(writes))
         leases = [each for each in writes if isinstance(each, Record)]
         sessions = [each for each in writes if isinstance(each, Session)]
-        sent_us = self._doubts.boot_us()
+        sent_us, known = self._doubts.boot_us(), self._doubts.known
         written = await self._put(leases, sessions)
         self._doubts.note_clock(sent_us, written.now_us)
+        self._doubts.note_won(known, writes, written.won)
         return written.won
 
     async def scan(self, after: Key | None, limit: int) -> AsyncGenerator[Observed]:

@@ -6,18 +6,40 @@ Inherit `SqlDoubts` beside fixtures named `server`, `clock` (a `MovedClock`) and
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+import trio
 from msgspec.structs import replace
 
 from berth.core.decide import decide
 from berth.core.names import Key
+from berth.core.records import Observed
 from berth.core.requests import Acquire, Acquired, NotAcquired, Refused, Renew
-from berth.store.api import Store
+from berth.store.api import Store, StoreFault
 from berth.store.sql_store import Durability
 from tests.store.conformance import must_win, read_one
 from tests.store.moved import MovedClock
 from tests.store.samples import KEY, SECOND, held
 
 NEW = Key("default", "new")
+TTL = SECOND
+
+
+async def granted(store: Store, key: Key, holder: str) -> int:
+    """The token of a grant for so short a time."""
+    decision = decide((await store.read([key])).leases[key], Acquire(holder, TTL))
+    assert isinstance(decision.outcome, Acquired)
+    assert decision.write is not None
+    await must_win(store, decision.write)
+    return decision.outcome.view.token
+
+
+async def answered(store: Store) -> Observed:
+    """The lease as it is read once a server is there."""
+    with trio.fail_after(5):
+        while True:
+            try:
+                return await read_one(store)
+            except StoreFault:
+                await trio.sleep(0.05)
 
 
 class SqlDoubts:

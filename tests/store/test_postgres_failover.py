@@ -6,18 +6,16 @@ import trio
 
 from berth.core.decide import decide
 from berth.core.names import Key
-from berth.core.records import Observed
-from berth.core.requests import Acquire, Acquired, Refused, Renew, Renewed
-from berth.store.api import Store, StoreFault
+from berth.core.requests import Acquire, Refused, Renew, Renewed
 from berth.store.postgres import open_postgres
-from tests.store.conformance import must_win, read_one
+from tests.store.conformance import must_win
 from tests.store.samples import KEY, SECOND, held
+from tests.store.sql_doubts import TTL, answered, granted
 from tests.store.sql_faults import quiet
 from tests.support.apiserver import until
 from tests.support.postgres import Postgres, postgres, standby_of
 
 LOST = Key("default", "lost")
-TTL = SECOND
 
 
 @pytest.fixture
@@ -42,24 +40,6 @@ def has_the_lease(standby: Postgres) -> bool:
         return standby.on("SELECT count(*) FROM berth_leases") == [(1,)]
     except psycopg.errors.UndefinedTable:
         return False
-
-
-async def granted(store: Store, key: Key, holder: str) -> int:
-    decision = decide((await store.read([key])).leases[key], Acquire(holder, TTL))
-    assert isinstance(decision.outcome, Acquired)
-    assert decision.write is not None
-    await must_win(store, decision.write)
-    return decision.outcome.view.token
-
-
-async def answered(store: Store) -> Observed:
-    """The lease as it is read once a server is there."""
-    with trio.fail_after(5):
-        while True:
-            try:
-                return await read_one(store)
-            except StoreFault:
-                await trio.sleep(0.05)
 
 
 async def test_a_standby_is_not_used(primary: Postgres, standby: Postgres):

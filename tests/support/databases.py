@@ -97,6 +97,20 @@ class DatabaseServer(ABC):
     def log(self) -> str:
         return (self.folder / "log").read_text(errors="replace")
 
+    def back_up(self) -> None:
+        """Keeps a copy of all it has stored, in place of an earlier one."""
+        self.stop()
+        shutil.rmtree(self.folder / "backup", ignore_errors=True)
+        self.run("cp", "-a", "data", "backup")
+        self.start()
+
+    def restore(self) -> None:
+        """Starts it again with what `back_up` has kept, and with nothing since."""
+        self.stop()
+        shutil.rmtree(self.folder / "data")
+        self.run("cp", "-a", "backup", "data")
+        self.start()
+
     def run(self, *command: str | Path) -> None:
         """Runs a program of the server's to its end, as the server's user."""
         ran = subprocess.run(
