@@ -50,8 +50,6 @@ class JumpOptions(StoreOptions):
             found.append(f"--by must be 1 to {_JUMP_MOST}")
         if not self.yes:
             found.append("--yes: required, for nothing is granted afterwards for as long as the longest ttl")
-        if self.sql_driver == "sqlite":
-            found.append("--sql-driver: only postgres and mysql know a jump")
         return found
 
 

@@ -18,6 +18,7 @@ from berth.store.doubts import TOKEN_JUMP
 from berth.store.moving import Unreadable, check_lines, exported, import_lines
 from berth.store.schema import Migrate
 from berth.store.sql_store import Settings, SqlStore
+from berth.store.sqlite import SqliteStore
 
 POOL_SIZE = 1
 
@@ -127,8 +128,6 @@ def _lines(file: Path) -> Iterator[bytes]:
 
 async def _fence_jump(options: JumpOptions) -> None:
     async with _opened(options) as store:
-        assert isinstance(store, SqlStore)
-        await store.change_incarnation(-(-options.by // TOKEN_JUMP))
-        facts = await store.facts()
-        seconds = facts.ttl_max_us / MICROSECONDS
+        assert isinstance(store, SqlStore | SqliteStore)
+        seconds = await store.change_incarnation(-(-options.by // TOKEN_JUMP)) / MICROSECONDS
         print(f"done; servers grant nothing for {seconds:.0f} s, and then higher tokens", file=sys.stderr)

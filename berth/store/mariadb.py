@@ -88,8 +88,11 @@ class MariadbStore(SqlStore[Mariadb]):
         (row,) = await self._rows(self._sql.facts)
         return Facts(*row)
 
-    async def change_incarnation(self, times: int) -> None:
-        await self._call({}, self._sql.change_incarnation.format(times=times), writes=True)
+    async def change_incarnation(self, times: int) -> int:
+        *_, ((ttl_max_us,),) = await self._call(
+            {}, self._sql.change_incarnation.format(times=times), writes=True
+        )
+        return ttl_max_us
 
     async def changes(self) -> AsyncGenerator[Changes]:
         """See `SharedStore`. It asks often while there is something, and less often else."""

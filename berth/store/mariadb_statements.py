@@ -105,7 +105,9 @@ def statements(now: str = NOW) -> Statements:
         facts=f"""SELECT identity, incarnation, {_us("changed_at")}, ttl_max_us,
             (SELECT COUNT(*) FROM berth_leases), (SELECT COUNT(*) FROM berth_sessions WHERE ended IS NULL),
             {_us(now)} FROM berth_meta""",
-        change_incarnation=f"UPDATE berth_meta SET incarnation = incarnation + {{times}}, changed_at = {now}",
+        change_incarnation=f"""UPDATE berth_meta
+            SET incarnation = incarnation + {{times}}, changed_at = {now};
+            SELECT ttl_max_us FROM berth_meta""",
         changed=f"""SELECT 0, NULL, NULL, {_us(now)} UNION ALL (SELECT 1, namespace, name, {_us("changed_at")}
             FROM berth_leases FORCE INDEX (changed_at) WHERE {_SINCE} LIMIT {{limit}})
             UNION ALL (SELECT 2, id, NULL, {_us("changed_at")}

@@ -82,8 +82,9 @@ class PostgresStore(SqlStore[Postgres]):
         (row,) = await self._fetch(self._sql.facts, writes=False)
         return Facts(*row)
 
-    async def change_incarnation(self, times: int) -> None:
-        await self._fetch(self._sql.change_incarnation, times, writes=True)
+    async def change_incarnation(self, times: int) -> int:
+        ((ttl_max_us,),) = await self._fetch(self._sql.change_incarnation, times, writes=True)
+        return ttl_max_us
 
     async def changes(self) -> AsyncGenerator[Changes]:
         """See `SharedStore`. It has a connection of its own, beside the pool's."""

@@ -65,7 +65,8 @@ def statements(now: str = NOW) -> Statements:
         raise_ttl="UPDATE berth_meta SET ttl_max_us = greatest(ttl_max_us, $1)",
         facts=f"""SELECT identity, incarnation, changed_at, ttl_max_us, (SELECT count(*) FROM berth_leases),
             (SELECT count(*) FROM berth_sessions WHERE ended IS NULL), {now} FROM berth_meta""",
-        change_incarnation=f"UPDATE berth_meta SET incarnation = incarnation + $1, changed_at = {now}",
+        change_incarnation=f"""UPDATE berth_meta SET incarnation = incarnation + $1, changed_at = {now}
+            RETURNING ttl_max_us""",
     )
 
 

@@ -141,8 +141,10 @@ class SqlStore(ABC, Generic[ConnectionT]):
         """What there is to know about the database. Goes through all of it."""
 
     @abstractmethod
-    async def change_incarnation(self, times: int) -> None:
-        """Take the database for another, so often: nothing is granted for the longest ttl, tokens jump."""
+    async def change_incarnation(self, times: int) -> int:
+        """Take the database for another, so often: tokens jump, and nothing is granted for the longest ttl,
+        which is returned in microseconds.
+        """
 
     @abstractmethod
     async def forget(self, sessions: Collection[str]) -> None: ...

@@ -3,8 +3,8 @@
 Owns the connection: one call at a time, each a whole transaction on the driver's thread, with a deadline.
 After a failure the next call has a new connection. Promises durability against a crash of the process, the
 machine or its power (WAL, synchronous FULL), as far as the disk keeps what it has been told to, and refuses a
-damaged file at the start. Does not promise to notice that the file was replaced by a backup: leases granted
-after that backup are unknown then.
+damaged file at the start. Does not promise to notice that the file was replaced by a backup: who does that
+says so by `berth store fence-jump`.
 """
 
 import sqlite3
@@ -26,6 +26,7 @@ from berth.store.marks import reading
 from berth.store.schema import Migrate, known_migrations
 from berth.store.sqlite_cache import Cache
 from berth.store.sqlite_driver import Driver
+from berth.store.sqlite_fence import Fence, fence
 from berth.store.sqlite_file import advice, connect, database_path, locked
 from berth.store.sqlite_rows import CommitFailed
 from berth.store.sqlite_schema import bring_up_to_date
@@ -57,9 +58,9 @@ async def open_sqlite(
     if migrate == "off" and not path.exists():
         raise StoreRefused(f"there is no database at {path}: start once with --sql-migrate auto")
     with locked(path):
-        time = await trio.to_thread.run_sync(_prepared, path, clock, boot_id, migrate)
+        time, fence = await trio.to_thread.run_sync(_prepared, path, clock, boot_id, migrate)
         async with open_aio() as aio:
-            store = SqliteStore(aio, path, time)
+            store = SqliteStore(aio, path, time, fence)
             try:
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_keep_time, store)
@@ -69,7 +70,7 @@ async def open_sqlite(
                 await store.close()
 
 
-def _prepared(path: Path, clock: Clock, boot_id: str, migrate: Migrate) -> FileTime:
+def _prepared(path: Path, clock: Clock, boot_id: str, migrate: Migrate) -> tuple[FileTime, Fence]:
     """Make the file ready, in this thread, and resume its time."""
     if sqlite3.sqlite_version_info < _OLDEST:
         raise StoreRefused(f"SQLite {sqlite3.sqlite_version} is too old: berth needs 3.37 or later")
@@ -80,7 +81,7 @@ def _prepared(path: Path, clock: Clock, boot_id: str, migrate: Migrate) -> FileT
             db.execute("PRAGMA journal_mode = WAL")
             time = FileTime(db, clock, boot_id)
             rows.save_time(db, time)
-            return time
+            return time, fence(db)
     except (sqlite3.Error, CommitFailed) as error:
         raise StoreRefused(f"cannot use {path}: {advice(error)}") from error
     except StoreRefused as refused:
@@ -97,10 +98,11 @@ async def _keep_time(store: "SqliteStore") -> None:
 class SqliteStore:
     """A `Store` in an SQLite file that is locked and prepared."""
 
-    def __init__(self, aio: Aio, path: Path, time: FileTime) -> None:
+    def __init__(self, aio: Aio, path: Path, time: FileTime, fence: Fence) -> None:
         self._aio = aio
         self._path = path
         self._time = time
+        self._fence = fence
         self._turn = trio.Lock()
         self._driver = Driver(path)
         self._cache = Cache()
@@ -108,9 +110,11 @@ class SqliteStore:
     async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         async with self._my_turn():
             if self._cache.has(keys, sessions):
-                return reading(self._time.read(), keys, self._cache.records, sessions, self._cache.found)
+                instant = self._time.read()
+                known, doubts = self._cache, self._fence.doubts(instant.now_us)
+                return reading(instant, keys, known.records, sessions, known.found, *doubts)
             found = await self._carried_out(
-                lambda db: rows.read(db, self._time, keys, sessions), writes=False
+                lambda db: rows.read(db, self._time, self._fence, keys, sessions), writes=False
             )
             self._cache.note_read(found)
             return found
@@ -142,6 +146,16 @@ class SqliteStore:
     async def ping(self) -> None:
         await self._call(lambda db: rows.ping(db, self._time), writes=True)
 
+    async def change_incarnation(self, times: int) -> int:
+        """Take the file for another, so often: tokens jump, and nothing is granted for the longest ttl, which
+        is returned in microseconds.
+        """
+        async with self._my_turn():
+            closed_us = await self._carried_out(lambda db: rows.jump(db, self._time, times), writes=True)
+            self._cache.clear()
+            self._fence = await self._carried_out(fence, writes=False)
+            return closed_us
+
     async def close(self) -> None:
         """Write the time down if that is possible, and close the file."""
         with trio.CancelScope(shield=True):
@@ -151,7 +165,9 @@ class SqliteStore:
                 await self._aio.run(self._driver.end, timeout_seconds=CALL_SECONDS)
 
     async def _scan_page(self, after: Key | None, limit: int) -> list[Observed]:
-        found = await self._call(lambda db: rows.scan(db, self._time, after, limit), writes=False)
+        found = await self._call(
+            lambda db: rows.scan(db, self._time, self._fence, after, limit), writes=False
+        )
         return list(found.leases.values())
 
     async def _call(self, fn: Callable[[sqlite3.Connection], T], *, writes: bool) -> T:

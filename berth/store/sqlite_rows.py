@@ -16,6 +16,9 @@ from berth.core.names import Key
 from berth.core.records import Ended, Record, Session, Tenure
 from berth.store.api import Reading, Write
 from berth.store.marks import marked, marked_session, reading
+from berth.store.sql_rows import longest_us
+from berth.store.sqlite_fence import Fence, note_ttl
+from berth.store.sqlite_fence import jump as fence_jump
 from berth.store.sqlite_time import FileTime
 
 _LEASE = """l.namespace, l.name, l.version, l.token, l.semantics, l.max_holders, l.lock_delay_us, l.tenures,
@@ -52,17 +55,19 @@ class CommitFailed(Exception):
     """The commit raised: the transaction may or may not be on the disk. The cause is SQLite's error."""
 
 
-def read(db: sqlite3.Connection, time: FileTime, keys: Collection[Key], sessions: Collection[str]) -> Reading:
+def read(
+    db: sqlite3.Connection, time: FileTime, fence: Fence, keys: Collection[Key], sessions: Collection[str]
+) -> Reading:
     with _transaction(db, "BEGIN"):
         rows = db.execute(_READ_LEASES, (_json(list(keys)),))
-        return _reading(db, time, keys, [_record(row) for row in rows], sessions)
+        return _reading(db, time, fence, keys, [_record(row) for row in rows], sessions)
 
 
-def scan(db: sqlite3.Connection, time: FileTime, after: Key | None, limit: int) -> Reading:
+def scan(db: sqlite3.Connection, time: FileTime, fence: Fence, after: Key | None, limit: int) -> Reading:
     """The next `limit` leases beyond `after`, in order."""
     with _transaction(db, "BEGIN"):
         records = [_record(row) for row in db.execute(_SCAN, (*(after or ("", "")), limit))]
-        return _reading(db, time, [record.key for record in records], records, ())
+        return _reading(db, time, fence, [record.key for record in records], records, ())
 
 
 def sessions(db: sqlite3.Connection, time: FileTime, after: str | None, limit: int) -> Reading:
@@ -84,6 +89,7 @@ def write(db: sqlite3.Connection, time: FileTime, writes: Sequence[Write]) -> se
             elif _put_session(cursor, marked_session(each, instant.now_us)):
                 won.add(each.id)
         if won:
+            note_ttl(db, longest_us(writes))
             time.save(db, instant)
             _commit(db)
     return won
@@ -93,6 +99,16 @@ def forget(db: sqlite3.Connection, sessions: Collection[str]) -> None:
     with _transaction(db, "BEGIN IMMEDIATE"):
         db.execute(_FORGET_SESSIONS, (_json(list(sessions)),))
         _commit(db)
+
+
+def jump(db: sqlite3.Connection, time: FileTime, times: int) -> int:
+    """Take the file for one that has lost what was granted last; for how long it is closed."""
+    with _transaction(db, "BEGIN IMMEDIATE"):
+        instant = time.read()
+        closed_us = fence_jump(db, times, instant.now_us)
+        time.save(db, instant)
+        _commit(db)
+    return closed_us
 
 
 def save_time(db: sqlite3.Connection, time: FileTime) -> None:
@@ -137,6 +153,7 @@ def _commit(db: sqlite3.Connection) -> None:
 def _reading(
     db: sqlite3.Connection,
     time: FileTime,
+    fence: Fence,
     keys: Collection[Key],
     records: list[Record],
     sessions: Collection[str],
@@ -144,7 +161,9 @@ def _reading(
     def find(wanted: Collection[str]) -> list[Session]:
         return [_session(row) for row in db.execute(_READ_SESSIONS, (_json(list(wanted)),))]
 
-    return reading(time.read(), keys, {record.key: record for record in records}, sessions, find)
+    found = {record.key: record for record in records}
+    instant = time.read()
+    return reading(instant, keys, found, sessions, find, *fence.doubts(instant.now_us))
 
 
 def _put_record(cursor: sqlite3.Cursor, record: Record) -> bool:

@@ -13,6 +13,7 @@ from berth.runtime.log import Logs
 from berth.store.postgres import open_postgres
 from berth.store.sql_store import Settings
 from berth.store.sqlite import open_sqlite
+from berth.store.sqlite_file import locked
 from tests.cli.conftest import Berth
 from tests.store.conformance import must_win
 from tests.store.samples import KEY, SESSIONS, held
@@ -114,6 +115,24 @@ def test_a_jump_says_what_it_costs_and_wants_leave(berth: Berth, postgres_server
     done = berth("store", "fence-jump", "--yes", "--by=2500", *database)
     assert (done.code, done.err) == (0, "done; servers grant nothing for 31 s, and then higher tokens\n")
     assert postgres_server.on("SELECT incarnation FROM berth_meta") == [(3,)]
+
+
+def test_a_jump_of_a_file_wants_it_alone(berth: Berth, leases: Path):
+    asked = ("store", "fence-jump", "--yes", "--by=2500", "--sql-driver=sqlite", f"--sql-dsn={leases}")
+    with locked(leases):
+        refused = berth(*asked)
+    assert refused.code == 1
+    assert "another process uses" in refused.err
+    done = berth(*asked)
+    assert (done.code, done.err) == (0, "done; servers grant nothing for 60 s, and then higher tokens\n")
+
+    async def token() -> int:
+        async with open_sqlite(str(leases), clock=SystemClock(), boot_id=boot_id()) as store:
+            record = (await store.read([KEY])).leases[KEY].record
+            assert record is not None
+            return record.token
+
+    assert trio.run(token) == 3_041
 
 
 def test_a_database_that_is_not_there(berth: Berth):

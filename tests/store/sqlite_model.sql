@@ -41,3 +41,10 @@ CREATE TABLE berth_clock (
     wall_us INTEGER NOT NULL,
     store_us INTEGER NOT NULL
 ) STRICT;
+
+CREATE TABLE berth_fence (
+    one INTEGER NOT NULL PRIMARY KEY CHECK (one = 1),
+    token_floor INTEGER NOT NULL CHECK (token_floor BETWEEN 0 AND 2147483647),
+    closed_until_us INTEGER NOT NULL,
+    ttl_max_us INTEGER NOT NULL
+) STRICT;

@@ -64,15 +64,15 @@ def test_without_leave_to_migrate_a_new_or_older_file_is_refused(db: sqlite3.Con
         bring_up_to_date(db, "off", KNOWN)
     assert tables(db) == {}
     bring_up_to_date(db, "auto", KNOWN)
-    with pytest.raises(StoreRefused, match=r"is at 1 and must be at 2: start once with --sql-migrate auto"):
+    with pytest.raises(StoreRefused, match=r"is at 2 and must be at 3: start once with --sql-migrate auto"):
         bring_up_to_date(db, "off", [*KNOWN, NEXT])
-    assert versions(db) == [1]
+    assert versions(db) == [1, 2]
 
 
 @pytest.mark.parametrize("migrate", ["auto", "off"])
 def test_a_newer_schema_is_refused(db: sqlite3.Connection, migrate: str):
     bring_up_to_date(db, "auto", [*KNOWN, NEXT])
-    with pytest.raises(StoreRefused, match=r"written by a newer berth \(schema 2; this one knows 1\)"):
+    with pytest.raises(StoreRefused, match=r"written by a newer berth \(schema 3; this one knows 2\)"):
         bring_up_to_date(db, "off" if migrate == "off" else "auto", KNOWN)
 
 
@@ -125,7 +125,7 @@ def test_a_migration_that_fails_leaves_nothing(db: sqlite3.Connection):
         bring_up_to_date(db, "auto", [*KNOWN, BROKEN])
     assert not db.in_transaction
     assert tables(db) == before
-    assert versions(db) == [1]
+    assert versions(db) == [1, 2]
 
 
 @pytest.mark.parametrize(
@@ -138,6 +138,7 @@ def test_a_migration_that_fails_leaves_nothing(db: sqlite3.Connection):
         "UPDATE berth_leases SET semantics = 'sometimes'",
         "UPDATE berth_leases SET tenures = NULL",
         "INSERT INTO berth_clock VALUES (2, 'boot', 0, 0, 0)",
+        "UPDATE berth_fence SET token_floor = 2147483648",
     ],
 )
 def test_the_schema_refuses_what_no_record_may_be(db: sqlite3.Connection, statement: str):
