@@ -83,6 +83,21 @@ class Mariadb(DatabaseServer):
         with closing(pymysql.connect(**{**self.options, "database": None})) as connection:
             connection.cursor().execute("CREATE DATABASE berth")
 
+    def follow(self, primary: "Mariadb") -> None:
+        """Do what the primary has done and does, from its beginning on, without keeping it waiting."""
+        self.on(
+            f"""CHANGE MASTER TO master_host = '127.0.0.1', master_port = {primary.port},
+                master_user = 'berth', master_password = 'berth',
+                master_connect_retry = 1, master_use_gtid = slave_pos"""
+        )
+        self.on("START SLAVE")
+
+    def promote(self) -> None:
+        """Become a primary, with whatever has arrived by now."""
+        self.on("STOP SLAVE")
+        self.on("RESET SLAVE ALL")
+        self.on("SET GLOBAL read_only = 0")
+
     def prepare(self) -> None:
         (self.folder / "account.sql").write_text(ACCOUNT)
         install = programs_or_skip("mariadb-install-db", "mariadb-server")
@@ -116,3 +131,19 @@ def mariadb() -> Iterator[Mariadb]:
     """A server that serves; for a fixture of a session's scope."""
     with Mariadb.serving(programs_or_skip("mariadbd", "mariadb-server", Path("/usr/sbin"))) as server:
         yield server
+
+
+@contextmanager
+def replicated() -> Iterator[tuple[Mariadb, Mariadb]]:
+    """A primary, and a server that follows it and may not be written to."""
+    programs = programs_or_skip("mariadbd", "mariadb-server", Path("/usr/sbin"))
+
+    class Primary(Mariadb):
+        settings = ("--server-id=1", "--log-bin=binlog", "--sync-binlog=1")
+
+    class Replica(Mariadb):
+        settings = ("--server-id=2", "--read-only", "--skip-slave-start")
+
+    with Primary.serving(programs) as primary, Replica.serving(programs) as replica:
+        replica.follow(primary)
+        yield primary, replica
