@@ -1,16 +1,38 @@
 """The MariaDB store when the server, the network or another session is at fault."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+import trio
 
+from berth.core.names import Key
+from berth.core.records import Record
+from berth.store.api import StoreFault
 from berth.store.mariadb import MariadbStore, open_mariadb
 from berth.store.mariadb_statements import NOW
 from berth.store.sql_store import Settings
 from tests.store.conformance import must_win, read_one
 from tests.store.samples import held
 from tests.store.sql_faults import SqlFaults, fault_of, quiet, serves_again
+from tests.support.databases import mounted
 from tests.support.mariadb import Mariadb
+
+BATCH = 500
+
+
+def batch(number: int) -> list[Record]:
+    return [held(Key("full", f"{number}-{each}")) for each in range(BATCH)]
+
+
+async def up_again(server: Mariadb, store: MariadbStore) -> None:
+    while True:
+        if server.ended:
+            server.start()
+        try:
+            return await store.ping()
+        except StoreFault:
+            await trio.sleep(0.1)
 
 
 @pytest.fixture
@@ -40,6 +62,40 @@ class TestMariadbFaults(SqlFaults):
         finally:
             server.on("SET GLOBAL read_only = 0")
         await serves_again(store)
+
+    async def test_a_full_disk_loses_nothing_that_was_told(self, server: Mariadb, small_disk: Path):
+        """MariaDB 10.11 may end itself over it. Who starts it again, with room, finds all of it there."""
+        async with self.opened(server.source.replace("/berth?", "/small?"), quiet()[0]) as store:
+            await must_win(store, held())
+            full = 0
+            while True:
+                assert full < 100
+                try:
+                    assert len(await store.write(batch(full))) == BATCH
+                except StoreFault:
+                    break
+                full += 1
+            assert full > 0
+            await trio.run_process(["mount", "-o", "remount,size=64m", str(small_disk)])
+            with trio.fail_after(30):
+                await up_again(server, store)
+            for number in range(full + 1):
+                reading = await store.read([record.key for record in batch(number)])
+                there = [observed.record is not None for observed in reading.leases.values()]
+                assert all(there) or (number == full and not any(there))
+            await must_win(store, held(version=2), held(Key("full", "after")))
+
+    @pytest.fixture
+    def small_disk(self, server: Mariadb) -> Iterator[Path]:
+        """Where the database `small` is, with room for a few tables."""
+        folder = server.folder / "data" / "small"
+        folder.mkdir()
+        with mounted(folder, "size=2m"):
+            server.own(folder)
+            yield folder
+            for table in ("leases", "sessions", "meta", "schema"):
+                server.on(f"DROP TABLE IF EXISTS small.berth_{table}")
+        folder.rmdir()
 
     async def test_the_old_holder_is_not_revived_by_the_order_of_assignments(
         self, server: Mariadb, store: MariadbStore

@@ -12,7 +12,7 @@ from berth.store.postgres import PostgresStore, open_postgres
 from berth.store.postgres_statements import NOW
 from berth.store.sql_store import Settings
 from tests.store.conformance import must_win
-from tests.store.samples import held
+from tests.store.samples import KEY, held
 from tests.store.sql_faults import SqlFaults, fault_of, serves_again, settled
 from tests.support.databases import mounted
 from tests.support.postgres import Postgres
@@ -52,6 +52,27 @@ class TestPostgresFaults(SqlFaults):
             server.on("SELECT pg_reload_conf()")
         await serves_again(store)
         await must_win(store, held(version=await settled(store) + 1))
+
+    async def test_writes_that_wait_for_a_standby_do_not_use_the_pool_up(
+        self, server: Postgres, store: PostgresStore
+    ):
+        """Nobody cancels them, and no limit of the server's ends such a wait."""
+        server.on("ALTER SYSTEM SET synchronous_standby_names = 'nosuch'")
+        server.on("SELECT pg_reload_conf()")
+        try:
+            began = trio.current_time()
+            async with trio.open_nursery() as nursery:
+                for number in range(24):
+                    nursery.start_soon(never_told, store, Key("waiting", f"{number}"))
+                await trio.sleep(5.5)  # all have had their turn, or given up
+                await store.read([KEY])
+            assert trio.current_time() - began < 12
+            assert server.connections() <= 24
+        finally:
+            server.on("ALTER SYSTEM RESET synchronous_standby_names")
+            server.on("SELECT pg_reload_conf()")
+        await serves_again(store)
+        await must_win(store, held(version=2))
 
     async def test_a_full_disk_is_a_fault_and_passes(
         self, server: Postgres, store: PostgresStore, small_space: str
@@ -96,6 +117,11 @@ class TestPostgresFaults(SqlFaults):
             with psycopg.connect(server.dsn, autocommit=True, options=writing) as db:
                 db.execute("ALTER DATABASE berth RESET default_transaction_read_only")
         await serves_again(store)
+
+
+async def never_told(store: PostgresStore, key: Key) -> None:
+    with pytest.raises(StoreFault):
+        await store.write([held(key)])
 
 
 async def cancel_waiting(server: Postgres) -> None:

@@ -43,6 +43,11 @@ class DatabaseServer(ABC):
         assert self._process is not None, "the server is not running"
         return self._process.pid
 
+    @property
+    def ended(self) -> bool:
+        """Whether it has ended by itself."""
+        return self._process is not None and self._process.poll() is not None
+
     def start(self) -> None:
         """Returns when the server answers."""
         with (self.folder / "log").open("ab") as log:
