@@ -64,6 +64,15 @@ class SqlAdoption:
             assert taken.write is not None
             await must_win(store, taken.write)
 
+    async def test_names_that_its_table_may_take_for_one_are_two(self, reference: Any):
+        alike = [Key("default", "A"), Key("default", "a "), Key("default", "\u00e1"), Key("Default", "a")]
+        async with self.opened(reference) as store:
+            assert [each.record for each in (await store.read(alike)).leases.values()] == [None] * 4
+            await must_win(store, *(held(key) for key in alike))
+            record = (await read_one(store)).record
+            assert record is not None
+            assert record.token == 7
+
     async def test_what_other_clocks_have_renewed_lives_its_whole_ttl_from_then(self, reference: Any):
         async with self.opened(reference) as store:
             observed = (await store.read([EXPIRED])).leases[EXPIRED]
