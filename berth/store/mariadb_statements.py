@@ -8,7 +8,8 @@ proof.
 In a SET, what needs the old row comes first: MariaDB assigns from left to right, and an assignment sees what
 those before it made. `STRAIGHT_JOIN` keeps the given keys on the outside, and their index is forced: where a
 table is small MariaDB would rather go through all of it, and lock every row that it passes. Text is compared
-as bytes: every collation takes some different texts for the same.
+as bytes: every collation takes some different texts for the same. Numbers are read as bigint: JSON_TABLE cuts
+what is too large for its type down to the largest, without a word.
 """
 
 from collections.abc import Iterable, Sequence
@@ -31,7 +32,7 @@ _KEYS = f"""JSON_TABLE(@keys, '$[*]' COLUMNS (namespace varchar(253) {_TEXT} PAT
 _IDS = f"JSON_TABLE(@ids, '$[*]' COLUMNS (id varchar(253) {_TEXT} PATH '$')) AS w"
 _LEASES = f"""JSON_TABLE(@leases, '$[*]' COLUMNS (namespace varchar(253) {_TEXT} PATH '$[0]',
     name varchar(253) {_TEXT} PATH '$[1]', holder varchar(253) {_TEXT} PATH '$[2]', ttl_ms bigint PATH '$[3]',
-    acquired_us bigint PATH '$[4]', renewed_us bigint PATH '$[5]', fencing_token int PATH '$[6]',
+    acquired_us bigint PATH '$[4]', renewed_us bigint PATH '$[5]', fencing_token bigint PATH '$[6]',
     version bigint PATH '$[7]', extra longtext {_TEXT} PATH '$[8]')) AS w"""
 _SESSIONS = f"""JSON_TABLE(@sessions, '$[*]' COLUMNS (id varchar(253) {_TEXT} PATH '$[0]',
     version bigint PATH '$[1]', holder varchar(253) {_TEXT} PATH '$[2]',
