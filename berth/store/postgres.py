@@ -120,7 +120,8 @@ class PostgresStore(SqlStore[Postgres]):
 
     async def _find(self, keys: Collection[Key], sessions: Collection[str]) -> Found:
         columns = [key.namespace for key in keys], [key.name for key in keys], list(sessions)
-        return found(await self._fetch(self._sql.read, *columns, writes=False))
+        arrays = map(sql.array, columns)
+        return found(await self._fetch(self._sql.read, *arrays, writes=False))
 
     async def _find_after(self, after: Key | None, limit: int) -> Found:
         return found(await self._fetch(self._sql.scan, *(after or ("", "")), limit, writes=False))

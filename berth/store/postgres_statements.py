@@ -5,13 +5,17 @@ snapshot and one instant: that of its arrival at the server, so that nobody is j
 asking. A write locks its rows in the order of their keys, whatever the plan, so that no two can deadlock.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from berth.core.names import Key
 from berth.core.records import Record, Session
 from berth.store.doubts import TOKEN_JUMP
 from berth.store.sql_rows import LeaseRow, SessionRow, lease_row, session_row
+
+_LEASE_INSTANTS = (4, 5)
+_SESSION_INSTANTS = (5, 6, 8)
+"""Which columns are instants: they are sent as the driver has them."""
 
 NOW = "statement_timestamp()"
 """Not now(), which stands still in a transaction, nor clock_timestamp(), which moves within a statement."""
@@ -45,14 +49,14 @@ def statements(now: str = NOW) -> Statements:
     """`now` is the expression for the instant of a statement."""
     head = f"""SELECT 0, NULL::text, NULL::text, NULL::text, NULL::text, {now}, m.changed_at,
         NULL::timestamptz, m.ttl_max_us, m.incarnation::bigint, 0::bigint, 0::bigint FROM berth_meta AS m"""
-    asked = """SELECT l.* FROM unnest($1::text[], $2::text[]) AS k (namespace, name)
+    asked = """SELECT l.* FROM unnest($1::text::text[], $2::text::text[]) AS k (namespace, name)
         JOIN berth_leases AS l USING (namespace, name)"""
     page = """SELECT l.* FROM berth_leases AS l WHERE (l.namespace, l.name) > ($1, $2)
         ORDER BY l.namespace, l.name LIMIT $3"""
     referred = """SELECT t ->> 'session' FROM found AS f, jsonb_array_elements(f.extra -> 'tenures') AS t"""
     writing = _write_leases(now), _write_sessions(now)
     return Statements(
-        read=_reading(head, asked, f"SELECT unnest($3::text[]) UNION {referred}"),
+        read=_reading(head, asked, f"SELECT unnest($3::text::text[]) UNION {referred}"),
         scan=_reading(head, page, referred),
         sessions=f"""{head} UNION ALL SELECT * FROM (
             SELECT {_SESSION} FROM berth_sessions AS s WHERE s.id > $1 ORDER BY s.id LIMIT $2) AS page""",
@@ -91,8 +95,9 @@ def _write_leases(now: str) -> str:
     changed = f"""w.holder <> l.holder OR w.fencing_token <> l.fencing_token
                 OR {_tokens("w.extra::jsonb")} IS DISTINCT FROM {_tokens("l.extra")}"""
     jump = f"{TOKEN_JUMP} * ((SELECT incarnation FROM berth_meta) - l.incarnation)"
-    return f"""w AS (SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bigint[], $5::timestamptz[],
-            $6::timestamptz[], $7::integer[], $8::bigint[], $9::text[])
+    return f"""w AS (SELECT * FROM unnest($1::text::text[], $2::text::text[], $3::text::text[],
+            $4::text::bigint[], $5::timestamptz[], $6::timestamptz[], $7::text::integer[], $8::text::bigint[],
+            $9::text::text[])
             AS w (namespace, name, holder, ttl_ms, acquired_at, renewed_at, fencing_token, version, extra)),
         made AS (INSERT INTO berth_leases (namespace, name, holder, ttl_ms, acquired_at, renewed_at,
                 fencing_token, version, extra, extra_version, incarnation)
@@ -119,8 +124,9 @@ def _write_leases(now: str) -> str:
 
 def _write_sessions(now: str) -> str:
     """The arguments are numbered by `_writing`."""
-    return f"""v AS (SELECT * FROM unnest($A::text[], $B::bigint[], $C::text[], $D::text[], $E::bigint[],
-            $F::timestamptz[], $G::timestamptz[], $H::text[], $I::timestamptz[])
+    return f"""v AS (SELECT * FROM unnest($A::text::text[], $B::text::bigint[], $C::text::text[],
+            $D::text::text[], $E::text::bigint[], $F::timestamptz[], $G::timestamptz[], $H::text::text[],
+            $I::timestamptz[])
             AS v (id, version, holder, instance, ttl_us, opened_at, renewed_at, ended, ended_at)),
         opened AS (INSERT INTO berth_sessions (id, version, holder, instance, ttl_us, opened_at, renewed_at,
                 ended, ended_at)
@@ -168,20 +174,43 @@ def heard(payload: str) -> Key | str:
     return Key(namespace, name) if slash else payload
 
 
-def lease_columns(records: Iterable[Record]) -> tuple[list[Any], ...]:
-    """The arguments of a write, one list a column, in the order of the keys."""
+def lease_columns(records: Iterable[Record]) -> tuple[list[int | None] | str, ...]:
+    """The arguments of a write, one a column, in the order of the keys."""
     rows = sorted([lease_row(each) for each in records], key=_by_key)
-    return tuple(map(_column, zip(*rows, strict=True)))
+    return _columns(rows, instants=_LEASE_INSTANTS)
 
 
-def session_columns(sessions: Iterable[Session]) -> tuple[list[Any], ...]:
+def session_columns(sessions: Iterable[Session]) -> tuple[list[int | None] | str, ...]:
     rows = sorted([session_row(each) for each in sessions], key=_by_id)
-    return tuple(map(_column, zip(*rows, strict=True)))
+    return _columns(rows, instants=_SESSION_INSTANTS)
 
 
-def _column(values: tuple[Any, ...]) -> list[Any]:
-    """Where all is null, nothing is sent, a null at a time: `unnest` fills it up beside the other columns."""
-    return [] if values.count(None) == len(values) else [*values]
+def array(values: Sequence[str | int | None]) -> str:
+    """The array as a text that PostgreSQL reads: at each element of any other the driver looks twice."""
+    if values.count(None):
+        return "{" + ",".join([_element(value) for value in values]) + "}"
+    plain = '","'.join([str(value) for value in values])
+    if "\\" in plain or plain.count('"') > 2 * (len(values) - 1):
+        return "{" + ",".join([_element(value) for value in values]) + "}"
+    return '{"' + plain + '"}' if values else "{}"
+
+
+def _element(value: str | int | None) -> str:
+    if value is None:
+        return "NULL"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _columns(
+    rows: Sequence[tuple[Any, ...]], *, instants: Collection[int]
+) -> tuple[list[int | None] | str, ...]:
+    columns: list[list[int | None] | str] = []
+    for place, values in enumerate(zip(*rows, strict=True)):
+        if values.count(None) == len(values):
+            values = ()  # `unnest` fills it up beside the other columns
+        columns.append([*values] if place in instants else array(values))
+    return tuple(columns)
 
 
 def _by_key(row: LeaseRow) -> tuple[str, str]:

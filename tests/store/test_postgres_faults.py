@@ -36,8 +36,7 @@ class TestPostgresFaults(SqlFaults):
     async def test_a_write_that_no_standby_has_confirmed_is_not_told_to_have_won(
         self, server: Postgres, store: PostgresStore
     ):
-        server.on("ALTER SYSTEM SET synchronous_standby_names = 'nosuch'")
-        server.on("SELECT pg_reload_conf()")
+        await want_a_standby(server)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(cancel_waiting, server)
@@ -57,8 +56,7 @@ class TestPostgresFaults(SqlFaults):
         self, server: Postgres, store: PostgresStore
     ):
         """Nobody cancels them, and no limit of the server's ends such a wait."""
-        server.on("ALTER SYSTEM SET synchronous_standby_names = 'nosuch'")
-        server.on("SELECT pg_reload_conf()")
+        await want_a_standby(server)
         try:
             began = trio.current_time()
             async with trio.open_nursery() as nursery:
@@ -124,9 +122,30 @@ async def never_told(store: PostgresStore, key: Key) -> None:
         await store.write([held(key)])
 
 
-async def cancel_waiting(server: Postgres) -> None:
+async def want_a_standby(server: Postgres) -> None:
+    """Commits wait for a standby that does not exist, once the reload has come through."""
+    server.on("ALTER SYSTEM SET synchronous_standby_names = 'nosuch'")
+    server.on("SELECT pg_reload_conf()")
+    with trio.fail_after(10):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(cancel_waiting, server, "probe")
+            waited = False
+            while not waited:
+                waited = await trio.to_thread.run_sync(commit_once, server)
+
+
+def commit_once(server: Postgres) -> bool:
+    """Whether it had to wait until it was cancelled."""
+    with psycopg.connect(server.dsn, autocommit=True, application_name="probe") as connection:
+        notices: list[str] = []
+        connection.add_notice_handler(lambda notice: notices.append(notice.message_primary or ""))
+        connection.execute("SELECT pg_logical_emit_message(true, 'probe', '')")
+        return any("synchronous replication" in notice for notice in notices)
+
+
+async def cancel_waiting(server: Postgres, application: str = "berth") -> None:
     """Cancel, as an administrator may, what waits for a standby."""
-    waiting = """SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
-        WHERE wait_event = 'SyncRep' AND application_name = 'berth'"""
+    waiting = f"""SELECT count(pg_cancel_backend(pid)) FROM pg_stat_activity
+        WHERE wait_event = 'SyncRep' AND application_name = '{application}'"""
     while server.on(waiting) != [(1,)]:  # noqa: ASYNC110 - a condition of another process's
         await trio.sleep(0.05)

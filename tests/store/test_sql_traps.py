@@ -35,7 +35,8 @@ class TestPostgres(SqlTraps):
                 columns = postgres_statements.lease_columns([held()])
                 told = await db.fetch(sql.write_leases, *columns, writes=True)
                 ((pinged_us, _),) = await db.fetch(sql.ping, writes=True)
-                head = (await db.fetch(sql.read, [], [], [], writes=False))[0]
+                none = postgres_statements.array([])
+                head = (await db.fetch(sql.read, none, none, none, writes=False))[0]
                 ((renewed_us,),) = await db.fetch("SELECT renewed_at FROM berth_leases", writes=False)
                 ((clock_us,),) = await db.fetch("SELECT clock_timestamp()", writes=False)
                 return [told[0][3], pinged_us, head[5], renewed_us], clock_us
@@ -71,3 +72,19 @@ class TestMariadb(SqlTraps):
                 return instants, clock[0][0]
             finally:
                 db.discard()
+
+
+@pytest.mark.parametrize(
+    ("values", "written"),
+    [
+        ([], "{}"),
+        (["a", "b c"], '{"a","b c"}'),
+        (["NULL", "{x,y}", ""], '{"NULL","{x,y}",""}'),
+        (['a"b'], r'{"a\"b"}'),
+        ([r"a\b", "c"], r'{"a\\b","c"}'),
+        ([None, "a"], '{NULL,"a"}'),
+        ([1, 2147483647], '{"1","2147483647"}'),
+    ],
+)
+def test_an_array_is_written_as_postgres_reads_it(values: list[str | int | None], written: str) -> None:
+    assert postgres_statements.array(values) == written
