@@ -1,13 +1,17 @@
 #!/usr/bin/env python3
-"""Writes what follows from declarations: docs/configuration.md. A test finds it out of date.
+"""Writes what follows from declarations: docs/configuration.md, the CustomResourceDefinition, the tables of
+docs/berthlease.md. A test finds them out of date.
 
 `.venv/bin/python build/generate.py`
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import click
+import yaml
 
 from berth.cli.client_options import ClientOptions
 from berth.cli.dev import DevOptions
@@ -17,9 +21,12 @@ from berth.cli.roles import ROLES
 from berth.cli.store import StoreOptions
 from berth.config.render import markdown_table
 from berth.roles.apiserver.options import ApiserverOptions
+from berth.wire.crds import definition
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
+DEFINITION = ROOT / "charts" / "berth-operator" / "crds" / "berthlease.yaml"
+BERTHLEASE = ROOT / "docs" / "berthlease.md"
 
 HEAD = """\
 # Configuration
@@ -89,6 +96,51 @@ def leaves(ctx: click.Context) -> Iterator[tuple[str, click.Command]]:
         yield from leaves(click.Context(command, parent=ctx, info_name=name))
 
 
+def crd() -> str:
+    written = yaml.safe_dump(definition(), sort_keys=False, width=110, allow_unicode=True)
+    return f"# Written by build/generate.py from berth/wire.\n{written}"
+
+
+def berthlease() -> str:
+    """The page as it is, its tables made anew."""
+    schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    return re.sub(
+        r"(?s)(<!-- fields of (\w+) -->\n).*?(<!-- end -->)",
+        lambda found: f"{found[1]}{fields_table(schema[found[2]])}{found[3]}",
+        BERTHLEASE.read_text(),
+    )
+
+
+def fields_table(schema: dict[str, Any]) -> str:
+    head = "| Field | Type | Default | |\n|---|---|---|---|\n"
+    return head + "".join(f"| {' | '.join(row)} |\n" for row in field_rows(schema, ""))
+
+
+def field_rows(schema: dict[str, Any], within: str) -> Iterator[tuple[str, ...]]:
+    for name, field in schema["properties"].items():
+        inner = field.get("items", field)
+        path = f"{within}{name}{'[]' if inner is not field else ''}"
+        kind = "required" if name in schema.get("required", ()) else ""
+        kind = ", ".join(filter(None, (field.get("format", field["type"]), kind)))
+        default = f"`{yaml.safe_dump(field['default']).split()[0]}`" if "default" in field else ""
+        yield f"`{path}`", kind, default, field["description"]
+        if "properties" in inner:
+            yield from field_rows(inner, f"{path}.")
+
+
+WRITTEN: dict[Path, Callable[[], str]] = {
+    CONFIGURATION: configuration,
+    DEFINITION: crd,
+    BERTHLEASE: berthlease,
+}
+
+
+def stale() -> list[str]:
+    """What is not as it would be written now."""
+    return [str(path.relative_to(ROOT)) for path, text in WRITTEN.items() if path.read_text() != text()]
+
+
 if __name__ == "__main__":
-    CONFIGURATION.write_text(configuration())
-    print(f"wrote {CONFIGURATION.relative_to(ROOT)}")
+    for path, text in WRITTEN.items():
+        path.write_text(text())
+        print(f"wrote {path.relative_to(ROOT)}")

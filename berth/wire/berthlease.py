@@ -102,7 +102,7 @@ class Spec(Struct, frozen=True, rename="camel"):
         int,
         _about(
             "For how long nobody is granted the lease after it has expired, so that what the lost holder "
-            "runs can end; 0 to 600. After a release there is no delay.",
+            "runs can end; 0 to 600, without it 0. After a release there is no delay.",
             **_INT32,
         ),
     ] = 0
@@ -195,7 +195,7 @@ def read_spec(obj: Mapping[str, Any]) -> Spec:
     """Raises Unreadable."""
     spec = obj.get("spec")
     if spec is None:
-        raise Unreadable("spec: required")
+        raise Unreadable("spec: is required")
     try:
         return msgspec.convert(spec, Spec)
     except msgspec.ValidationError as fault:

@@ -14,8 +14,8 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
-def test_generated_pages_are_current() -> None:
-    script = "import generate; print(generate.configuration(), end='')"
+def test_what_is_generated_is_current() -> None:
+    script = "import generate; print(*generate.stale(), end='')"
     generated = subprocess.run(
         [sys.executable, "-c", script],
         cwd=ROOT / "build",
@@ -24,8 +24,7 @@ def test_generated_pages_are_current() -> None:
         check=True,
         timeout=60,
     )
-    page = (ROOT / "docs" / "configuration.md").read_text()
-    assert page == generated.stdout, "run build/generate.py and commit docs/configuration.md"
+    assert generated.stdout == "", "run build/generate.py and commit what it writes"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
