@@ -20,6 +20,7 @@ from berth.runtime.clock import SystemClock
 from berth.runtime.http import HttpClient, Reply
 from berth.runtime.serve import Server, serve_app
 from berth.runtime.tls import ServerTls, TlsFiles
+from berth.wire.crds import definition
 from tests.kube.server.kinds import NAMESPACES, SERVICE_ACCOUNTS, custom
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import Network, as_app
@@ -173,19 +174,7 @@ async def cluster(
 
 async def define(cluster: Cluster) -> None:
     """The custom resource, where a real server does not know it yet."""
-    group, plural = BERTH_LEASES.group, BERTH_LEASES.plural
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {
-        "name": BERTH_LEASES.version,
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": schema},
-        "subresources": {"status": {}},
-    }
-    names = {"plural": plural, "singular": "berthlease", "kind": BERTH_LEASES.kind}
-    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}
-    definition = {"metadata": {"name": f"{plural}.{group}"}, "spec": spec}
-    status, made = await cluster.ask("POST", DEFINITIONS.path(), definition)
+    status, made = await cluster.ask("POST", DEFINITIONS.path(), definition())
     assert status == 201 or made["reason"] == "AlreadyExists", made
     for _ in range(100):
         if (await cluster.reply("GET", BERTH_LEASES.path("default"))).status == 200:

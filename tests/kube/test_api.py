@@ -80,8 +80,10 @@ async def test_subresources(cluster: Cluster, client: KubeClient) -> None:
     scale = await client.merge_patch(DEPLOYMENTS, "web", place, patch=patch, subresource="scale")
     assert scale["spec"]["replicas"] == 2
     made = await client.create(BERTH_LEASES, in_namespace(cluster.namespace, berth_lease()))
-    told = await client.replace(BERTH_LEASES, {**made, "status": {"phase": "Held"}}, subresource="status")
-    assert told["status"] == {"phase": "Held"}
+    told = await client.replace(
+        BERTH_LEASES, {**made, "status": {"leaseState": "held"}}, subresource="status"
+    )
+    assert told["status"] == {"leaseState": "held"}
 
 
 async def test_a_list_is_whole_however_many_pages(cluster: Cluster, client: KubeClient) -> None:

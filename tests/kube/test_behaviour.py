@@ -12,6 +12,7 @@ from berth.kube.objects import EVENTS, LEASES, TOKEN_REVIEWS, Object, Resource
 from berth.runtime.http import Pieces
 from tests.kube.conftest import BERTH_LEASES, SECONDS, Cluster
 from tests.kube.server.kinds import CONFIG_MAPS, CRON_JOBS, DEPLOYMENTS, JOBS, NAMESPACES, PODS
+from tests.wire import berthleases
 
 MERGE = "application/merge-patch+json"
 POD_SPEC = {"containers": [{"name": "main", "image": "none"}]}
@@ -40,7 +41,7 @@ def berth_lease(name: str = "a", **spec: Any) -> Object:
         "apiVersion": BERTH_LEASES.api_version,
         "kind": BERTH_LEASES.kind,
         "metadata": {"name": name},
-        "spec": {"ttlSeconds": 30, **spec},
+        "spec": berthleases.lease(**spec),
     }
 
 
@@ -253,7 +254,7 @@ async def test_what_changes_of_the_spec_are_counted(cluster: Cluster) -> None:
 async def test_the_status_is_written_apart(cluster: Cluster) -> None:
     for resource, obj, told in (
         (DEPLOYMENTS, deployment(), {"observedGeneration": 1}),
-        (BERTH_LEASES, berth_lease(), {"phase": "Held"}),
+        (BERTH_LEASES, berth_lease(), {"leaseState": "held"}),
     ):
         made = await cluster.make(resource, {**obj, "status": told})
         assert not told.keys() & (made.get("status") or {}).keys(), resource.kind
