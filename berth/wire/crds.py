@@ -2,7 +2,8 @@
 
 Owns what of a shape becomes a structural schema, and the columns of a table. Promises that what an operator
 of skaphos/berth can follow is taken, that what it tells is kept, and that an object which was stored before
-there were rules can be changed in everything but its spec. The last needs Kubernetes 1.30.
+there were rules can be changed in everything but its spec. The last needs Kubernetes 1.30, and does not hold
+where a value has another type than it should: no definition of this resource ever let that pass.
 """
 
 from typing import Any

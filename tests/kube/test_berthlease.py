@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from berth.kube.objects import Object
-from berth.wire.berthlease import FINALIZER, read_spec, read_status, read_target, status_patch
+from berth.wire.berthlease import FINALIZER, Unreadable, read_spec, read_status, read_target, status_patch
 from berth.wire.berthlease_rules import problems
 from berth.wire.crds import definition
 from tests.kube.conftest import BERTH_LEASES, DEFINITIONS, SECONDS, Cluster
@@ -275,3 +275,15 @@ async def test_a_manifest_of_the_reference_that_is_stored_stays_as_it_is(cluster
         status, stored = await patch(cluster, BERTH_LEASES, name, {"spec": {"heartbeatIntervalSeconds": 1}})
         assert status == 200, stored
         assert stored["spec"].get("releaseAction") in (None, DOWN, HALT)
+
+
+async def test_what_has_another_type_than_it_should_must_be_put_right_first(cluster: Cluster) -> None:
+    """CEL cannot look at it, not even to see that it is unchanged. No definition ever let it pass."""
+    async with lax(cluster):
+        await cluster.make(BERTH_LEASES, berth_lease(lease(ttlSeconds="30")))
+    assert (await patch(cluster, BERTH_LEASES, "web", {"metadata": {"finalizers": []}}))[0] == 422
+    _, found = await get(cluster, BERTH_LEASES, "web")
+    with pytest.raises(Unreadable):
+        read_spec(found)
+    right = {"metadata": {"finalizers": []}, "spec": {"ttlSeconds": 30}}
+    assert (await patch(cluster, BERTH_LEASES, "web", right))[0] == 200
