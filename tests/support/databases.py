@@ -20,7 +20,7 @@ from typing import Self
 
 import pytest
 
-from tests.support.apiserver import until
+from tests.support.process import until
 
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0

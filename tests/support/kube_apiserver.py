@@ -1,8 +1,8 @@
 """A real kube-apiserver over its own etcd, for tests: `with kube_apiserver() as server`.
 
 Promises an empty cluster on loopback ports of its own, and that only processes which were started here are
-ended. No controller runs: pods stay as they are, and no default service account comes. Skips the test where
-the programs are not found.
+ended. No controller runs unless asked for, and never a scheduler or a kubelet: pods stay as they are, and no
+service account is needed. Skips the test where the programs are not found.
 """
 
 import json
@@ -12,7 +12,6 @@ import signal
 import ssl
 import subprocess
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,13 +21,22 @@ from typing import Any
 import pytest
 import trustme
 
-from tests.support.apiserver import until
 from tests.support.databases import free_port
+from tests.support.process import until
 
 START_SECONDS = 60.0
 STOP_SECONDS = 15.0
 USUAL_FOLDER = "/usr/local/kubebuilder/bin"
 PROGRAMS = ("etcd", "kube-apiserver")
+MANAGER = "kube-controller-manager"
+CONTROLLERS = (
+    "cronjob-controller",
+    "deployment-controller",
+    "garbage-collector-controller",
+    "job-controller",
+    "replicaset-controller",
+    "statefulset-controller",
+)
 ADMIN = ("admin", "system:masters")
 
 
@@ -41,7 +49,7 @@ class KubeApiserver:
         self.url = f"https://127.0.0.1:{self.port}"
         self._programs = programs
         self._etcd_port, self._peer_port = free_port(), free_port()
-        self._processes: list[subprocess.Popen[bytes]] = []
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._authority = trustme.CA()
         self.ca_pem = self._authority.cert_pem.bytes().decode()
         name, group = ADMIN
@@ -55,17 +63,33 @@ class KubeApiserver:
 
     def restart(self) -> None:
         """Ends the API server in order, and starts it again on the same etcd."""
-        self._end(self._processes.pop())
+        self._end(self._processes.pop("kube-apiserver"))
         self._start_api()
+
+    def start_controllers(self) -> None:
+        """Those that turn workloads into pods, and the garbage collector."""
+        self._spawn(
+            MANAGER,
+            f"--kubeconfig={self.kubeconfig(self._file('manager.kubeconfig'))}",
+            f"--controllers={','.join(CONTROLLERS)}",
+            f"--cert-dir={self.folder / 'manager'}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={free_port()}",
+            "--leader-elect=false",
+            # By default it would take its time over hundreds of workloads.
+            "--kube-api-qps=1000",
+            "--kube-api-burst=1000",
+        )
 
     @contextmanager
     def frozen(self) -> Iterator[None]:
         """The API server stands still, and goes on afterwards."""
-        self._processes[1].send_signal(signal.SIGSTOP)
+        process = self._processes["kube-apiserver"]
+        process.send_signal(signal.SIGSTOP)
         try:
             yield
         finally:
-            self._processes[1].send_signal(signal.SIGCONT)
+            process.send_signal(signal.SIGCONT)
 
     def compact(self) -> None:
         """Forgets every version but the newest, of which the API server has a memory of its own."""
@@ -100,28 +124,29 @@ class KubeApiserver:
         until(lambda: self._ended() or self._ready(), within_seconds=START_SECONDS)
         assert not self._ended(), self.log
 
-    def kubeconfig(self, path: Path) -> Path:
-        """The administrator's, written to `path`."""
+    def kubeconfig(self, path: Path, *, url: str = "", namespace: str = "default") -> Path:
+        """The administrator's, written to `path`; it may lead to the server by another URL."""
         path.write_text(
             f"""\
 apiVersion: v1
 kind: Config
 current-context: test
-clusters: [{{name: test, cluster: {{server: "{self.url}", certificate-authority: {self._file("ca.crt")}}}}}]
+clusters: [{{name: test, cluster: {{server: "{url or self.url}",
+  certificate-authority: {self._file("ca.crt")}}}}}]
 users: [{{name: admin, user: {{client-certificate: {self._file("admin.crt")},
   client-key: {self._file("admin.key")}}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: admin, namespace: {namespace}}}}}]
 """
         )
         return path
 
     @property
     def log(self) -> str:
-        logs = (self.folder / f"{program}.log" for program in PROGRAMS)
+        logs = (self.folder / f"{program}.log" for program in (*PROGRAMS, MANAGER))
         return "\n".join(log.read_text(errors="replace")[-4000:] for log in logs if log.exists())
 
     def close(self) -> None:
-        for process in reversed(self._processes):
+        for process in reversed(self._processes.values()):
             self._end(process)
 
     def _end(self, process: subprocess.Popen[bytes]) -> None:
@@ -153,27 +178,29 @@ contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
 
     def _spawn(self, program: str, *flags: str) -> None:
         with self._file(f"{program}.log").open("wb") as log:
-            self._processes.append(
-                subprocess.Popen(
-                    [self._programs / program, *flags],
-                    cwd=self.folder,
-                    env={"HOME": str(self.folder)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                )
+            self._processes[program] = subprocess.Popen(
+                [self._programs / program, *flags],
+                cwd=self.folder,
+                env={"HOME": str(self.folder)},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
             )
 
     def _ended(self) -> bool:
-        return any(process.poll() is not None for process in self._processes)
+        return any(process.poll() is not None for process in self._processes.values())
 
-    def _ready(self) -> bool:
+    def read(self, path: str) -> str:
+        """What it answers to its administrator. Raises OSError for what is no success."""
         context = ssl.create_default_context(cadata=self.ca_pem)
         context.load_cert_chain(self._file("admin.crt"), self._file("admin.key"))
+        with urllib.request.urlopen(self.url + path, context=context, timeout=5) as reply:
+            return reply.read().decode()
+
+    def _ready(self) -> bool:
         try:
-            with urllib.request.urlopen(f"{self.url}/readyz", context=context, timeout=5) as reply:
-                return reply.status == 200
-        except (urllib.error.URLError, OSError):
+            return self.read("/readyz") == "ok"
+        except OSError:
             return False
 
     def _write(self) -> None:
@@ -189,16 +216,19 @@ contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
 
 
 @contextmanager
-def kube_apiserver() -> Iterator[KubeApiserver]:
+def kube_apiserver(*, controllers: bool = False) -> Iterator[KubeApiserver]:
     """A cluster that serves; for a fixture of a session's scope."""
     programs = Path(os.environ.get("KUBEBUILDER_ASSETS") or USUAL_FOLDER)
-    missing = [program for program in PROGRAMS if not (programs / program).exists()]
+    wanted = (*PROGRAMS, MANAGER) if controllers else PROGRAMS
+    missing = [program for program in wanted if not (programs / program).exists()]
     if missing:
         pytest.skip(f"no {' and no '.join(missing)} in {programs}; KUBEBUILDER_ASSETS says where they are")
     folder = Path(tempfile.mkdtemp(prefix="berth-kube-"))
     server = KubeApiserver(folder, programs)
     try:
         server.start()
+        if controllers:
+            server.start_controllers()
         yield server
     finally:
         server.close()

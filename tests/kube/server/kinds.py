@@ -35,6 +35,7 @@ class Kind(Struct, frozen=True):
 
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+BINDINGS = Resource("", "v1", "bindings", "Binding")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
@@ -58,6 +59,7 @@ def lease_problem(obj: Object) -> str | None:
 BUILT_IN = (
     Kind(NAMESPACES, status=True),
     Kind(PODS, status=True, generation=True, answers_object=True),
+    Kind(BINDINGS),
     Kind(CONFIG_MAPS),
     Kind(EVENTS),
     Kind(SERVICE_ACCOUNTS, answers_object=True),

@@ -10,7 +10,7 @@ import trio
 
 from berth.kube.objects import TOKEN_REVIEWS, Resource
 from tests.kube.server.faults import Fault, Script
-from tests.kube.server.kinds import BUILT_IN, NAMESPACES, Kind
+from tests.kube.server.kinds import BINDINGS, BUILT_IN, NAMESPACES, Kind
 from tests.kube.server.listing import Lister
 from tests.kube.server.refusing import Refusal, bad_request, invalid
 from tests.kube.server.selecting import SelectorInvalid, Test, by_fields, by_labels
@@ -107,16 +107,17 @@ class KubeServer:
     def asked_for(self, verb: str, plural: str) -> int:
         return self.calls.count((verb, plural))
 
-    async def handle(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Answer:
-        """Raises Cut."""
+    async def handle(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, *, scripted: bool = True
+    ) -> Answer:
+        """Raises Cut. What is not `scripted` the cluster itself asks: without a fault, and uncounted."""
         await trio.lowlevel.checkpoint()
         try:
             self._admit(headers)
             if target.partition("?")[0] == TOKEN_REVIEWS.path():
                 return Answer(201, self._review(msgspec.json.decode(body)))
             asked = self._asked(method, target, headers, body)
-            self.calls.append((asked.verb, asked.kind.resource.plural))
-            fault = self.script.next(asked.verb, asked.kind.resource.plural)
+            fault = self._noted(asked) if scripted else None
             if fault and not fault.happening.endswith("after"):
                 return await _befall(fault)
             answer = self._answer(asked)
@@ -125,6 +126,11 @@ class KubeServer:
             return Answer(refusal.code, refusal.body)
         except SelectorInvalid as fault:
             return Answer(400, bad_request(str(fault)).body)
+
+    def _noted(self, asked: Asked) -> Fault | None:
+        call = (asked.verb, asked.kind.resource.plural)
+        self.calls.append(call)
+        return self.script.next(*call)
 
     def _admit(self, headers: Mapping[str, str]) -> None:
         scheme, _, token = headers.get("authorization", "").partition(" ")
@@ -162,6 +168,8 @@ class KubeServer:
                 return Answer(200, stream=self.watches.stream(_terms(asked)))
             case "get":
                 return Answer(200, self._get(asked))
+            case "create" if kind.resource == BINDINGS:
+                return Answer(201, self._writer.bind(namespace, asked.body))
             case "create":
                 return Answer(201, self._writer.create(kind, namespace, _timed(asked)))
             case "update":

@@ -1,6 +1,7 @@
 """Two ways to the test API server: over TLS as any client comes, or directly, where a clock may be mocked."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Self
 
 import msgspec
@@ -57,11 +58,30 @@ async def _send(answer: Answer, send: Send) -> None:
     await send({"type": "http.response.body", "body": body})
 
 
-class Network:
-    """A `Transport` straight into a server. While it is `down` nothing gets there."""
+def write_kubeconfig(path: Path, *, url: str, token: str, ca_file: Path, namespace: str = "default") -> Path:
+    """For whoever comes to a served one by a bearer token."""
+    path.write_text(
+        f"""\
+apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{{name: test, cluster: {{server: "{url}", certificate-authority: {ca_file}}}}}]
+users: [{{name: robot, user: {{token: {token}}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: robot, namespace: {namespace}}}}}]
+"""
+    )
+    return path
 
-    def __init__(self, server: KubeServer) -> None:
+
+class Network:
+    """A `Transport` straight into a server. While it is `down` nothing gets there.
+
+    The cluster's own controllers come by one that is not `scripted`.
+    """
+
+    def __init__(self, server: KubeServer, *, scripted: bool = True) -> None:
         self._server = server
+        self._scripted = scripted
         self.down = False
         self.latency_seconds = 0.0
 
@@ -102,7 +122,9 @@ class Network:
             await trio.sleep(self.latency_seconds)
             try:
                 target = url.removeprefix(DIRECT_URL)
-                return await self._server.handle(method, target, headers or {}, body or b"")
+                return await self._server.handle(
+                    method, target, headers or {}, body or b"", scripted=self._scripted
+                )
             except Cut:
                 raise OutcomeUnknown("cut") from None
         raise OutcomeUnknown("no answer in time")

@@ -20,6 +20,9 @@ Object = dict[str, Any]
 CREATED_AT = "2026-01-01T00:00:00Z"
 SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 POD_GRACE_SECONDS = 30
+FOREGROUND = "foregroundDeletion"
+
+_uids = count(1)
 
 
 class Writer:
@@ -46,7 +49,7 @@ class Writer:
         kept = {key: value for key, value in given.items() if key in {"labels", "annotations", "finalizers"}}
         kept |= {key: given[key] for key in ("generateName", "ownerReferences") if key in given}
         metadata: Object = {"name": name, **({"namespace": namespace} if namespace else {}), **kept}
-        metadata["uid"] = str(UUID(int=next(self._serial) << 64 | 1))
+        metadata["uid"] = str(UUID(int=next(_uids) << 64 | 1))
         metadata["creationTimestamp"] = CREATED_AT
         if kind.generation:
             metadata["generation"] = 1
@@ -125,6 +128,9 @@ class Writer:
                 why = f"the {said} in the precondition ({wanted[key]}) does not match the {said} in record"
                 raise conflict(kind, name, why)
         grace_seconds = _grace_seconds(kind, current, options)
+        if options.get("propagationPolicy") == "Foreground" and not metadata.get("deletionTimestamp"):
+            # Whoever collects garbage takes this off, once all that it owns is gone.
+            metadata = {**metadata, "finalizers": [*metadata.get("finalizers", ()), FOREGROUND]}
         if not metadata.get("finalizers") and not grace_seconds:
             ended = self._storage.remove(address)
             return ended if kind.answers_object and kind.resource == PODS else _gone(kind, ended)
@@ -134,6 +140,18 @@ class Writer:
         if kind.generation:
             ending["generation"] = metadata["generation"] + 1
         return self._storage.put(address, {**current, "metadata": ending})
+
+    def bind(self, namespace: str, binding: Object) -> Object:
+        """Gives a pod to a node, once."""
+        pods = Kind(PODS)
+        address, pod = self._found(pods, namespace, binding["metadata"]["name"])
+        if pod["metadata"].get("deletionTimestamp"):
+            raise conflict(pods, address.name, f"pod {address.name} is being deleted, cannot be assigned")
+        if pod["spec"].get("nodeName"):
+            raise conflict(pods, address.name, f"pod {address.name} is already assigned to a node")
+        spec = {**pod["spec"], "nodeName": binding["target"]["name"]}
+        self._storage.put(address, {**pod, "spec": spec})
+        return {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}
 
     def _found(self, kind: Kind, namespace: str, name: str) -> tuple[Address, Object]:
         address = Address(kind.resource.plural, namespace, name)
