@@ -6,7 +6,7 @@ is made, and how often, is `asking`'s; what refuses it, `faults`'; watches are r
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 import msgspec
 import trio
@@ -79,6 +79,13 @@ class KubeClient:
     ) -> Object:
         """The object as the quorum has it: never a cached one."""
         target, asked = _addressed("get", resource, namespace, name, subresource)
+        return await self._asker.for_object(Request("GET", target, asked, timeout_seconds))
+
+    async def served(self, api_version: str, *, timeout_seconds: float = TIMEOUT_SECONDS) -> Object:
+        """What the cluster serves of a group's version: an APIResourceList. Raises NotFound if nothing."""
+        target = "".join(f"/{quote(part, safe='')}" for part in api_version.split("/"))
+        target = f"/apis{target}" if "/" in api_version else f"/api{target}"
+        asked = f"discover {api_version}"
         return await self._asker.for_object(Request("GET", target, asked, timeout_seconds))
 
     async def list_page(

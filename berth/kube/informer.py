@@ -31,7 +31,10 @@ Listener = Callable[[Changed], None]
 
 
 class Informer(Mapping[Name, Object]):
-    """Run it with `run`; read it as a mapping."""
+    """Run it with `run`; read it as a mapping. `trim` leaves out of an object what nobody here will read.
+
+    `on_standing` is called whenever `ready` or `trouble` has changed.
+    """
 
     def __init__(
         self,
@@ -40,9 +43,13 @@ class Informer(Mapping[Name, Object]):
         *,
         namespace: str = "",
         selector: Selector = ALL,
+        trim: Callable[[Object], Object] | None = None,
+        on_standing: Callable[[], None] | None = None,
         rng: Random,
         logger: Logger,
     ) -> None:
+        self.namespace = namespace
+        self._trim = trim
         self._objects: dict[Name, Object] = {}
         self._listeners: list[Listener] = []
         self._reflector = Reflector(
@@ -51,6 +58,8 @@ class Informer(Mapping[Name, Object]):
             namespace=namespace,
             selector=selector,
             deliver=self._apply,
+            trim=trim,
+            on_standing=on_standing,
             rng=rng,
             logger=logger,
         )
@@ -70,6 +79,16 @@ class Informer(Mapping[Name, Object]):
     def watching(self) -> bool:
         """Whether a watch is open now."""
         return self._reflector.watching
+
+    @property
+    def ready(self) -> bool:
+        """Whether there has been a list, and a watch after it."""
+        return self._reflector.has_watched
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be heard now, for people; "" when all is well."""
+        return self._reflector.trouble
 
     @property
     def resource_version(self) -> str:
@@ -134,6 +153,7 @@ class Informer(Mapping[Name, Object]):
 
     def _set(self, name: Name, obj: Object) -> None:
         old = self._objects.get(name)
+        obj = self._trim(obj) if self._trim is not None else obj
         self._objects[name] = obj
         if old is None or version_of(old) != version_of(obj) or uid_of(old) != uid_of(obj):
             self._tell(Changed(name, old, obj))

@@ -12,7 +12,7 @@ import trio
 from berth.kube.api import ALL, KubeClient, Selector
 from berth.kube.faults import Gone, KubeFault, TooManyRequests, Unavailable
 from berth.kube.listwatch import Change, ListPage, ListWatch, Pause
-from berth.kube.objects import Resource
+from berth.kube.objects import Object, Resource
 from berth.runtime.log import Logger
 
 LASTING_SECONDS = (300.0, 600.0)
@@ -23,7 +23,11 @@ IDLE_SECONDS = 90.0
 
 
 class Reflector:
-    """`deliver` gets every change. `namespace` "" is all of them."""
+    """`deliver` gets every change. `namespace` "" is all of them.
+
+    `trim` is called on the objects of a list as its pages come, so that never the whole of it is in memory
+    untrimmed. `on_standing` is called whenever `has_watched` or `trouble` has changed.
+    """
 
     def __init__(
         self,
@@ -33,6 +37,8 @@ class Reflector:
         namespace: str = "",
         selector: Selector = ALL,
         deliver: Callable[[Change], None],
+        trim: Callable[[Object], Object] | None = None,
+        on_standing: Callable[[], None] | None = None,
         rng: Random,
         logger: Logger,
     ) -> None:
@@ -41,10 +47,17 @@ class Reflector:
         self._namespace = namespace
         self._selector = selector
         self._deliver = deliver
+        self._trim = trim
+        self._on_standing = on_standing
         self._rng = rng
         self._logger = logger
         self._machine = ListWatch(rng)
-        self._in_trouble = False
+        self.trouble = ""
+        """Why it cannot list or watch now, for people; "" when all is well."""
+
+        self.has_watched = False
+        """Whether a watch was open ever."""
+
         self.watching = False
         """Whether a watch is open now: what changes is heard within moments."""
 
@@ -76,7 +89,8 @@ class Reflector:
         except KubeFault as fault:
             self._failed(fault)
             return
-        snapshot = self._machine.page(page.items, page.resource_version, page.continue_token)
+        items = [self._trim(item) for item in page.items] if self._trim is not None else page.items
+        snapshot = self._machine.page(items, page.resource_version, page.continue_token)
         if snapshot is None:
             return
         if snapshot.rolled_back:
@@ -118,13 +132,22 @@ class Reflector:
     def _failed(self, fault: KubeFault) -> None:
         asked = isinstance(fault, TooManyRequests | Unavailable) and fault.retry_after_seconds
         self._machine.failed(expired=isinstance(fault, Gone), retry_after_seconds=asked or 0.0)
-        if not isinstance(fault, Gone) and not self._in_trouble:
-            self._in_trouble = True
+        if isinstance(fault, Gone):
+            return
+        if not self.trouble:
             self._logger.warning(
                 "cannot list or watch, trying again", resource=self._resource.plural, error=str(fault)
             )
+        self._stand(str(fault))
 
     def _well(self) -> None:
-        if self._in_trouble:
-            self._in_trouble = False
+        if self.trouble:
             self._logger.info("listing and watching again", resource=self._resource.plural)
+        self._stand("", has_watched=True)
+
+    def _stand(self, trouble: str, *, has_watched: bool = False) -> None:
+        before = (self.trouble, self.has_watched)
+        self.trouble = trouble
+        self.has_watched = self.has_watched or has_watched
+        if self._on_standing is not None and (self.trouble, self.has_watched) != before:
+            self._on_standing()
