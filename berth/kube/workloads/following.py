@@ -65,7 +65,6 @@ class Following:
                 await trio.sleep(SEARCH_SECONDS * self._rng.uniform(0.8, 1.2))
             else:
                 self._follow(found)
-        self._tell_waiting()
         async with trio.open_nursery() as nursery:
             if self._scales is not None:
                 nursery.start_soon(self._scales.run)
@@ -108,7 +107,8 @@ class Following:
             informer.observe_gone({"metadata": metadata})
 
     def _informer(self, namespace: str) -> Informer | None:
-        return self._informers.get(namespace) or self._informers.get("")
+        # One that knows no object is empty, and false.
+        return self._informers.get(namespace, self._informers.get(""))
 
     async def _search(self) -> Kind | None:
         why = ""

@@ -1,6 +1,6 @@
 """The kinds that the test API server knows, and in what they differ."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -16,6 +16,9 @@ class Kind(Struct, frozen=True):
     resource: Resource
     status: bool = False
     scale: bool = False
+    replicas_at: str = "replicas"
+    """Where in the spec, and in the status, the scale finds its number."""
+
     generation: bool = False
     lax: bool = True
     made_by_put: bool = False
@@ -35,6 +38,7 @@ class Kind(Struct, frozen=True):
 
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 PODS = Resource("", "v1", "pods", "Pod")
+NODES = Resource("", "v1", "nodes", "Node", namespaced=False)
 BINDINGS = Resource("", "v1", "bindings", "Binding")
 CONFIG_MAPS = Resource("", "v1", "configmaps", "ConfigMap")
 SERVICE_ACCOUNTS = Resource("", "v1", "serviceaccounts", "ServiceAccount")
@@ -59,6 +63,7 @@ def lease_problem(obj: Object) -> str | None:
 BUILT_IN = (
     Kind(NAMESPACES, status=True),
     Kind(PODS, status=True, generation=True, answers_object=True),
+    Kind(NODES, status=True),
     Kind(BINDINGS),
     Kind(CONFIG_MAPS),
     Kind(EVENTS),
@@ -72,6 +77,25 @@ BUILT_IN = (
 )
 
 
-def custom(resource: Resource, *, status: bool = True) -> Kind:
-    """A custom resource, as its definition would declare it."""
-    return Kind(resource, status=status, generation=True, lax=False, answers_object=True)
+def custom(resource: Resource, *, status: bool = True, replicas_at: str = "") -> Kind:
+    """A custom resource, as its definition would declare it; with a scale if `replicas_at` is given."""
+    scaled = {"scale": True, "replicas_at": replicas_at} if replicas_at else {}
+    return Kind(resource, status=status, generation=True, lax=False, answers_object=True, **scaled)
+
+
+def served_of(kinds: Iterable[Kind], group: str, version: str) -> Object | None:
+    """The APIResourceList of a group's version; None where there is none."""
+    found = [kind for kind in kinds if (kind.resource.group, kind.resource.version) == (group, version)]
+    if not found:
+        return None
+    resources: list[Object] = []
+    for kind in found:
+        of = {"namespaced": kind.resource.namespaced, "verbs": ["get", "patch", "update"]}
+        resources.append({"name": kind.resource.plural, "kind": kind.resource.kind, **of})
+        if kind.status:
+            resources.append({"name": f"{kind.resource.plural}/status", "kind": kind.resource.kind, **of})
+        if kind.scale:
+            scale = {"group": "autoscaling", "version": "v1", "kind": "Scale", **of}
+            resources.append({"name": f"{kind.resource.plural}/scale", **scale})
+    group_version = found[0].resource.api_version
+    return {"kind": "APIResourceList", "groupVersion": group_version, "resources": resources}

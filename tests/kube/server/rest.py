@@ -10,7 +10,7 @@ import trio
 
 from berth.kube.objects import TOKEN_REVIEWS, Resource
 from tests.kube.server.faults import Fault, Script
-from tests.kube.server.kinds import BINDINGS, BUILT_IN, NAMESPACES, Kind
+from tests.kube.server.kinds import BINDINGS, BUILT_IN, NAMESPACES, Kind, served_of
 from tests.kube.server.listing import Lister
 from tests.kube.server.refusing import Refusal, bad_request, invalid
 from tests.kube.server.selecting import SelectorInvalid, Test, by_fields, by_labels
@@ -116,6 +116,8 @@ class KubeServer:
             self._admit(headers)
             if target.partition("?")[0] == TOKEN_REVIEWS.path():
                 return Answer(201, self._review(msgspec.json.decode(body)))
+            if served := self._discovered(target):
+                return served
             asked = self._asked(method, target, headers, body)
             fault = self._noted(asked) if scripted else None
             if fault and not fault.happening.endswith("after"):
@@ -141,6 +143,24 @@ class KubeServer:
         user = self.tokens.get(review["spec"].get("token", ""))
         found: Object = {"authenticated": True, "user": {"username": user}} if user else {"user": {}}
         return {**review, "status": found if user else {**found, "error": "invalid bearer token"}}
+
+    def _discovered(self, target: str) -> Answer | None:
+        """What is served, where that is asked for."""
+        parts = target.strip("/").split("/")
+        if (parts[0], len(parts)) not in {("api", 2), ("apis", 3)}:
+            return None
+        self.calls.append(("discover", target))
+        if fault := self.script.next("discover", ""):
+            return Answer(fault.status, Refusal(fault.status, fault.reason, fault.message).body)
+        served = served_of(self._kinds.values(), "" if parts[0] == "api" else parts[1], parts[-1])
+        if served is None:
+            raise Refusal(404, "NotFound", "the server could not find the requested resource")
+        return Answer(200, served)
+
+    def define(self, kind: Kind) -> None:
+        """From now on it is served."""
+        resource = kind.resource
+        self._kinds[resource.group, resource.version, resource.plural] = kind
 
     def _asked(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Asked:
         path, _, query = target.partition("?")

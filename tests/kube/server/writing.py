@@ -4,7 +4,7 @@ from itertools import count
 from typing import Any
 from uuid import UUID
 
-from tests.kube.server.kinds import NAMESPACES, PODS, Kind
+from tests.kube.server.kinds import BUILT_IN, JOBS, NAMESPACES, PODS, Kind
 from tests.kube.server.refusing import (
     Refusal,
     already_exists,
@@ -87,14 +87,22 @@ class Writer:
 
     def scale(self, kind: Kind, namespace: str, name: str) -> Object:
         _, current = self._found(kind, namespace, name)
+        _must_scale(kind)
         copied = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-        replicas = (current.get("spec") or {}).get("replicas", 0)
+        spec, status = current.get("spec") or {}, current.get("status") or {}
+        if kind.replicas_at not in spec:
+            why = (
+                f'Internal error occurred: the spec replicas field ".spec.{kind.replicas_at}" does not exist'
+            )
+            raise Refusal(500, "InternalError", why)
+        replicas = spec[kind.replicas_at]
+        selector = _selector(spec if kind in BUILT_IN else status)
         return {
             "kind": "Scale",
             "apiVersion": "autoscaling/v1",
             "metadata": {key: current["metadata"][key] for key in copied},
             "spec": {"replicas": replicas} if replicas else {},
-            "status": {"replicas": (current.get("status") or {}).get("replicas", 0)},
+            "status": {"replicas": status.get(kind.replicas_at, 0), **selector},
         }
 
     def replace_scale(self, kind: Kind, namespace: str, name: str, scale: Object) -> Object:
@@ -102,8 +110,11 @@ class Writer:
         replicas = (scale.get("spec") or {}).get("replicas", 0)
         if replicas < 0:
             raise invalid(kind, name, "spec.replicas: must be greater than or equal to 0")
-        new = {**current, "spec": {**(current.get("spec") or {}), "replicas": replicas}}
-        self._changed(kind, address, current, new, scale.get("metadata") or {})
+        new = {**current, "spec": {**(current.get("spec") or {}), kind.replicas_at: replicas}}
+        given = scale.get("metadata") or {}
+        if kind not in BUILT_IN:
+            given = {**given, "uid": ""}  # of custom resources it is not looked at
+        self._changed(kind, address, current, new, given)
         return self.scale(kind, namespace, name)
 
     def patch(self, kind: Kind, namespace: str, name: str, patch: Object, subresource: str) -> Object:
@@ -112,6 +123,8 @@ class Writer:
         if subresource == "scale":
             merged = merge(self.scale(kind, namespace, name), patch)
             return self.replace_scale(kind, namespace, name, merged)
+        if given.get("uid") not in {None, "", current["metadata"]["uid"]}:
+            raise invalid(kind, name, f'metadata.uid: Invalid value: "{given["uid"]}": field is immutable')
         merged = merge(current, patch)
         if subresource == "status":
             new = {**current, "status": merged.get("status")}
@@ -204,6 +217,19 @@ def merge(target: Any, patch: Any) -> Any:
     return merged
 
 
+def _must_scale(kind: Kind) -> None:
+    if not kind.scale:
+        raise Refusal(404, "NotFound", "the server could not find the requested resource")
+
+
+def _selector(found: Object) -> Object:
+    """What a scale says of pods' labels."""
+    selector = found.get("selector")
+    if isinstance(selector, dict):
+        selector = ",".join(f"{key}={value}" for key, value in selector.get("matchLabels", {}).items())
+    return {"selector": selector} if selector else {}
+
+
 def _typed(kind: Kind) -> Object:
     return {"apiVersion": kind.resource.api_version, "kind": kind.resource.kind}
 
@@ -213,14 +239,28 @@ def _content(obj: Object) -> Object:
 
 
 def _with_defaults(kind: Kind, obj: Object) -> Object:
-    if kind.scale:
+    if kind.scale and kind in BUILT_IN:
         spec = {"replicas": 1, **(obj.get("spec") or {})}
         return {**obj, "spec": spec}
+    if kind.resource == JOBS:
+        return {**obj, "spec": _with_selector(obj)}
     if kind.resource == PODS:
         return {**obj, "status": {"phase": "Pending"}}
     if kind.resource == NAMESPACES:
         return {**obj, "status": {"phase": "Active"}}
     return obj
+
+
+def _with_selector(job: Object) -> Object:
+    """A Job's spec, that its pods have labels of their own, and are found by them."""
+    metadata, spec = job["metadata"], job["spec"]
+    uid = {"batch.kubernetes.io/controller-uid": metadata["uid"], "controller-uid": metadata["uid"]}
+    name = {"batch.kubernetes.io/job-name": metadata["name"], "job-name": metadata["name"]}
+    template = spec.get("template") or {}
+    of_template = template.get("metadata") or {}
+    labelled = {**of_template, "labels": {**(of_template.get("labels") or {}), **uid, **name}}
+    selector = {"matchLabels": {"batch.kubernetes.io/controller-uid": metadata["uid"]}}
+    return {"selector": selector, **spec, "template": {**template, "metadata": labelled}}
 
 
 def _grace_seconds(kind: Kind, obj: Object, options: Object) -> int:
