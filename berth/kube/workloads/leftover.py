@@ -16,7 +16,7 @@ from msgspec import Struct
 from berth.core.targets import Left
 from berth.kube.api import KubeClient, Selector
 from berth.kube.faults import Conflict, NotFound
-from berth.kube.objects import Object, Resource, being_deleted, controller_of, mapping, name_of, uid_of
+from berth.kube.objects import Object, Resource, being_deleted, controller_of, mapping, name_of, text, uid_of
 from berth.kube.workloads.blocked import why_blocked
 from berth.kube.workloads.kinds import (
     DEPLOYMENTS,
@@ -38,6 +38,7 @@ from berth.kube.workloads.owners import (
     may_be_of_jobs,
     may_run_for,
     named_after,
+    replica_set_of,
     runs,
     unseen_by_controller,
 )
@@ -71,19 +72,19 @@ class Leftover:
             return await self._left_of_cron_job(target)
         standing = await self._standing(target, kind)
         selectors = sorted({selector, standing.selector} - {""})
-        settled = standing.settled and not (in_doubt and in_doubt == standing.resource_version)
-        sets: list[Object] = []
-        orphan = ""
-        if is_kind(target, DEPLOYMENTS):
-            sets = await self._found(REPLICA_SETS, target, selectors)
-            making = [found for found in sets if may_run_for(found, target) and _makes_pods(found)]
-            settled = settled and not making
-            orphan = next((name_of(found).name for found in making if controller_of(found) is None), "")
-        found = await self._found(PODS, target, selectors)
-        pods = [pod for pod in found if runs(pod) and may_be_of(pod, target, sets)]
+        of_deployment = is_kind(target, DEPLOYMENTS)
+        sets = await self._found(REPLICA_SETS, target, selectors) if of_deployment else []
+        making = [found for found in sets if may_run_for(found, target) and _makes_pods(found)]
+        settled = standing.settled and not making and not (in_doubt and in_doubt == standing.resource_version)
+        pods = [pod for pod in await self._found(PODS, target, selectors) if runs(pod)]
+        strangers = await self._strangers(target, sets, pods) if of_deployment else set[str]()
+        pods = [pod for pod in pods if may_be_of(pod, target, strangers)]
         blocked = await self._why_blocked(target, pods, settled)
-        if orphan:
-            blocked = f"ReplicaSet {orphan} has replicas, and no Deployment has it: delete it"
+        orphans = [found for found in making if controller_of(found) is None]
+        if orphans:
+            blocked = (
+                f"ReplicaSet {name_of(orphans[0]).name} has replicas, and no Deployment has it: delete it"
+            )
         return Left(max(len(pods), standing.counted), unsettled=not settled, blocked=blocked)
 
     async def end_jobs(self, target: TargetRef) -> int:
@@ -135,14 +136,29 @@ class Leftover:
         """What the selectors find; without any, what is named after the target."""
         if not selectors:
             listed = await self._client.list_all(resource, target.namespace)
-            return [obj for obj in listed.items if named_after(obj, target)]
-        found: dict[str, Object] = {}
+            found = [obj for obj in listed.items if named_after(obj, target)]
+            return [obj for obj in found if resource != PODS or controller_of(obj) is not None]
+        by_uid: dict[str, Object] = {}
         for selector in selectors:
             listed = await self._client.list_all(
                 resource, target.namespace, selector=Selector(labels=selector)
             )
-            found |= {uid_of(obj): obj for obj in listed.items}
-        return [*found.values()]
+            by_uid |= {uid_of(obj): obj for obj in listed.items}
+        return [*by_uid.values()]
+
+    async def _strangers(self, target: TargetRef, sets: Sequence[Object], pods: Sequence[Object]) -> set[str]:
+        """The uids of ReplicaSets that are plainly not the Deployment's: another's, or of other labels."""
+        strangers = {uid_of(found) for found in sets if not may_run_for(found, target)}
+        owners = [owner for pod in pods if (owner := replica_set_of(pod)) is not None]
+        names = {text(owner.get("uid")): text(owner.get("name")) for owner in owners}
+        for uid in names.keys() - {uid_of(found) for found in sets}:
+            try:
+                found = await self._client.get(REPLICA_SETS, names[uid], target.namespace)
+            except NotFound:
+                continue  # whose it was nobody can say
+            if uid_of(found) == uid and not controlled_by(found, target):
+                strangers.add(uid)
+        return strangers
 
     async def _why_blocked(self, target: TargetRef, pods: Sequence[Object], settled: bool) -> str:
         why = await why_blocked(self._client, target, pods, settled=settled, now_us=self._clock.wall_us())

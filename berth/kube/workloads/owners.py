@@ -4,7 +4,7 @@ Pure. Promises to deny that something is a target's only where it is plain whose
 or that nobody controls, may have been the target's.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from berth.kube.objects import Object, controller_of, mapping, metadata, name_of, text, uid_of
@@ -40,7 +40,7 @@ def unseen_by_controller(obj: Object) -> bool:
 
 def named_after(obj: Object, target: TargetRef) -> bool:
     """As controllers name what they make; for where no selector says more."""
-    return controller_of(obj) is not None and name_of(obj).name.startswith(f"{target.name}-"[:GENERATED_MAX])
+    return name_of(obj).name.startswith(f"{target.name}-"[:GENERATED_MAX])
 
 
 def controlled_by(obj: Object, target: TargetRef) -> bool:
@@ -54,16 +54,25 @@ def may_run_for(replica_set: Object, target: TargetRef) -> bool:
     return controller_of(replica_set) is None or controlled_by(replica_set, target)
 
 
-def may_be_of(pod: Object, target: TargetRef, replica_sets: Iterable[Object] = ()) -> bool:
-    """Whether a pod that the target's selector finds may be its; of a Deployment by its `replica_sets`."""
+def replica_set_of(pod: Object) -> Mapping[str, Any] | None:
+    """The reference to the ReplicaSet that controls it, if one does."""
+    owner = controller_of(pod)
+    of_set = owner is not None and _kind(owner) == (REPLICA_SETS.group, REPLICA_SETS.kind)
+    return owner if of_set else None
+
+
+def may_be_of(pod: Object, target: TargetRef, others: Collection[str] = ()) -> bool:
+    """Whether a pod that the target's selector finds may be its.
+
+    `others` are the uids of ReplicaSets that are plainly not the Deployment's.
+    """
     owner = controller_of(pod)
     if owner is None or _is(owner, target):
         return True
     if (target.api_version, target.kind) not in BUILT_IN:
         return True  # nobody knows by what it makes its pods
-    if is_kind(target, DEPLOYMENTS) and _kind(owner) == (REPLICA_SETS.group, REPLICA_SETS.kind):
-        known = [found for found in replica_sets if uid_of(found) == owner.get("uid")]
-        return not known or may_run_for(known[0], target)
+    if is_kind(target, DEPLOYMENTS) and replica_set_of(pod) is not None:
+        return owner.get("uid") not in others
     return False
 
 

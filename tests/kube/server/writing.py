@@ -144,6 +144,8 @@ class Writer:
         if options.get("propagationPolicy") == "Foreground" and not metadata.get("deletionTimestamp"):
             # Whoever collects garbage takes this off, once all that it owns is gone.
             metadata = {**metadata, "finalizers": [*metadata.get("finalizers", ()), FOREGROUND]}
+        if options.get("propagationPolicy") == "Orphan":
+            self._orphan(metadata["uid"])
         if not metadata.get("finalizers") and not grace_seconds:
             ended = self._storage.remove(address)
             return ended if kind.answers_object and kind.resource == PODS else _gone(kind, ended)
@@ -153,6 +155,14 @@ class Writer:
         if kind.generation:
             ending["generation"] = metadata["generation"] + 1
         return self._storage.put(address, {**current, "metadata": ending})
+
+    def _orphan(self, uid: str) -> None:
+        """Lets go of all that an object owns."""
+        for address, obj in [*self._storage.objects.items()]:
+            owners = obj["metadata"].get("ownerReferences") or []
+            kept = [owner for owner in owners if owner["uid"] != uid]
+            if kept != owners:
+                self._storage.put(address, {**obj, "metadata": {**obj["metadata"], "ownerReferences": kept}})
 
     def bind(self, namespace: str, binding: Object) -> Object:
         """Gives a pod to a node, once."""

@@ -4,7 +4,7 @@ Pods stay Pending, and what is deleted is gone at once, unless a test binds them
 them but a second deletion without grace.
 """
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from random import Random
@@ -14,7 +14,7 @@ import trio
 
 from berth.core.targets import Change, Left, SetReplicas, SetSuspend, TargetSeen, start_change, stop_change
 from berth.kube.api import KubeClient
-from berth.kube.objects import Object, Resource, metadata, name_of, parsed_time
+from berth.kube.objects import Object, Resource, mapping, metadata, name_of, parsed_time, uid_of
 from berth.kube.workloads import TargetRef, Workloads
 from berth.runtime.clock import ManualClock
 from tests.kube.conftest import until
@@ -41,15 +41,14 @@ class Stage:
     journal: Journal
     clock: ManualClock = field(default_factory=ManualClock)
     told: list[TargetRef] = field(default_factory=list[TargetRef])
-    namespaces: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        self.workloads = self.another()
+        self.workloads = self.another([self.namespace])
 
-    def another(self, client: KubeClient | None = None) -> Workloads:
+    def another(self, namespaces: Sequence[str]) -> Workloads:
         return Workloads(
-            client or self.client,
-            namespaces=self.namespaces or (self.namespace,),
+            self.client,
+            namespaces=namespaces,
             clock=self.clock,
             rng=Random(1),
             logger=self.journal.logger,
@@ -174,3 +173,15 @@ def workload(resource: Resource, name: str = "web", *, runs: bool = False, repli
 
 def started(resource: Resource, replicas: int) -> Change:
     return SetSuspend(False) if resource in SUSPENDED else SetReplicas(replicas)
+
+
+def job_of(cron_job: Object, name: str, **spec: object) -> Object:
+    owner = {
+        "apiVersion": CRON_JOBS.api_version,
+        "kind": CRON_JOBS.kind,
+        "name": name_of(cron_job).name,
+        "uid": uid_of(cron_job),
+        "controller": True,
+    }
+    template = mapping(cron_job["spec"]["jobTemplate"]["spec"])
+    return {"metadata": {"name": name, "ownerReferences": [owner]}, "spec": {**template, **spec}}
