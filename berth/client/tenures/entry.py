@@ -1,0 +1,253 @@
+"""Entry: one lease that is kept or contended for.
+
+Owns what a reply, a sighting or the clocks make of it, and what may be done with it next. It asks nobody and
+wakes nobody. Promises that a tenure which was lost once is never held again before its work has been stopped,
+and that nothing is asked for while a release may yet arrive.
+"""
+
+from collections.abc import Iterable
+
+from msgspec import UNSET
+
+from berth.client.tenures.session import Group, Session, Tenure
+from berth.client.tenures.terms import Held, LeaseId, Loss, Lost, Standby, Standing, Terms, Unasked
+from berth.core.holding import Holding, Reading, checked, remaining_us
+from berth.wire.shapes import AcquireReply, HolderObject, LeaseObject
+
+NOT_NOW = ("lock_delay", "quarantine", "waiters")
+"""Reasons that are no refusal to one of many holders: it may be asked again."""
+
+
+class Entry:
+    """The state of one lease."""
+
+    def __init__(self, lease: LeaseId, terms: Terms, group: Group) -> None:
+        self.lease = lease
+        self.terms = terms
+        self.group = group
+        self.wanted = False
+        self.resting = False
+        """It was released, and is not asked for before it is wanted again."""
+        self.tenure: Tenure | None = None
+        self.loss: Loss | None = None
+        """Why the tenure is over; then it is kept here until its work has been stopped."""
+        self.spare: tuple[int, Session] | None = None
+        """What the server has granted, as far as is known, and nothing runs under."""
+        self.ending: set[int] = set()
+        """Tokens of tenures that are to be given up, and of which the server has not said that they are."""
+        self.other: Standby | None = None
+        self.trouble = ""
+        self.asking = False
+        self.asked_at = -1.0
+        """When it was last asked for, by Trio's clock; negative: never."""
+        self.news = False
+        """Something was heard of it while it was being asked for."""
+        self.told: tuple[object, ...] = _gist(Unasked())
+
+    @property
+    def to_be_asked(self) -> bool:
+        """Whether an acquire may be sent, to take it or to see that it is held."""
+        open_ = self.wanted and not self.resting and self.loss is None
+        return open_ and not self.ending and not self.asking
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether what runs goes on when its session is over: it is acquired anew."""
+        return self.wanted and self.tenure is not None and not self.tenure.exclusive
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is nothing to remember of it."""
+        return not (self.wanted or self.tenure or self.spare or self.ending or self.asking)
+
+    def hangs_on(self, session: Session) -> bool:
+        """Whether something of ours would end with the session."""
+        if self.spare is not None and self.spare[1] is session:
+            return True
+        return self.tenure is not None and self.tenure.session is session
+
+    def holding(self) -> Holding | None:
+        """The tenure by the rules of the holder's half of the clock."""
+        tenure = self.tenure
+        if tenure is None:
+            return None
+        loss = None if self.loss is None else "refused" if self.loss == "released" else self.loss
+        if tenure.session is None:
+            return Holding(tenure.token, self.terms.resume_us, 0, tenure.since, tenure.exclusive, loss)
+        session = tenure.session
+        budget_us = self.terms.budget_us
+        return Holding(tenure.token, session.ttl_us, budget_us, session.sent, tenure.exclusive, loss)
+
+    def look(self, now: Reading) -> bool:
+        """Let the clocks say whether the deadline has passed; whether it is lost just now."""
+        holding = self.holding()
+        if self.loss is not None or holding is None or checked(holding, now).loss is None:
+            return False
+        self.loss = "deadline"
+        return True
+
+    def left_us(self, now: Reading) -> int | None:
+        """How long it may still be acted upon; None where there is no deadline."""
+        holding = self.holding()
+        if holding is None:
+            return None
+        if self.loss is not None:
+            return 0
+        return max(0, remaining_us(holding, now)) if holding.deadline else None
+
+    @property
+    def standing(self) -> Standing:
+        tenure, trouble = self.tenure, self.trouble or self.group.what_is_wrong
+        if tenure is None:
+            other = self.other
+            return Unasked(trouble) if other is None else Standby(other.holder, other.reason, trouble)
+        if self.loss is not None:
+            return Lost(tenure.token, self.loss)
+        session = tenure.session
+        if session is None:
+            return Unasked(trouble)
+        if session.over:
+            trouble = trouble or "the session is over, and it is to be acquired anew"
+        else:
+            trouble = session.trouble
+        return Held(tenure.token, tenure.acquired_at, session.ttl_seconds, tenure.clean_handover, trouble)
+
+    def is_news(self) -> bool:
+        """Whether the standing is another one than was told last; from then on it is told."""
+        gist = _gist(self.standing)
+        news = gist != self.told
+        self.told = gist
+        return news
+
+    def granted(self, reply: AcquireReply, session: Session, terms: Terms, now: Reading) -> bool:
+        """Take up that the server granted it under the session; whether it is to be asked for again later,
+        because the grant leaves too little time."""
+        token, tenure = reply.fencing_token, self.tenure
+        self.look(now)
+        self.trouble, self.other = "", None
+        if session.over or token in self.ending:
+            return False
+        if tenure is None:
+            if not self.wanted or self.resting:
+                self.ending.add(token)
+                return False
+        elif token != tenure.token and self.loss is None and tenure.exclusive:
+            self.loss = "refused"
+        if tenure is not None and self.loss is not None:
+            self.spare = (token, session) if token != tenure.token else None
+            return False
+        if tenure is not None and tenure.session is session and tenure.token == token:
+            return False
+        if terms.exclusive and not session.leaves_time(self.terms.budget_us, now):
+            self.spare = (token, session) if tenure is None else None
+            return True
+        self.spare = None
+        clean = None if reply.clean_handover is UNSET else reply.clean_handover
+        self.tenure = Tenure(token, session, terms.exclusive, session.sent, reply.acquired_at, clean)
+        return False
+
+    def denied(self, holder: str, reason: str) -> None:
+        """Take up that the server does not grant it."""
+        self.trouble, self.spare = "", None
+        tenure = self.tenure
+        if tenure is None:
+            self.other = Standby(holder, reason)
+        elif self.loss is None and (tenure.exclusive or reason not in NOT_NOW):
+            self.loss = "refused"
+
+    def over(self, session: Session) -> None:
+        """Take up that the session is over, and all under it."""
+        if self.spare is not None and self.spare[1] is session:
+            self.spare = None
+        under = self.tenure is not None and self.tenure.session is session
+        if under and self.loss is None and not self.goes_on:
+            self.loss = "refused"
+
+    def ended(self, tokens: Iterable[int]) -> None:
+        """Take up that the tenures under these tokens are no more."""
+        self.ending.difference_update(tokens)
+        if self.spare is not None and self.spare[0] in tokens:
+            self.spare = None
+        if self.tenure is not None and self.tenure.token in tokens:
+            self.tenure, self.loss, self.other = None, None, None
+
+    def stopped(self) -> None:
+        """What ran under a tenure that was lost has been stopped."""
+        if self.tenure is not None and self.loss is not None:
+            session = self.tenure.session
+            if self.spare is None and session is not None and not session.over:
+                self.spare = (self.tenure.token, session)
+            self.tenure, self.loss, self.other = None, None, None
+        self.resting = False
+        if not self.wanted:
+            self.leave()
+
+    def leave(self) -> None:
+        """It is not wanted any more. What is held stays held, as long as something may run under it."""
+        self.wanted = False
+        if self.tenure is None:
+            self.other, self.trouble = None, ""
+            if self.spare is not None:
+                self.ending.add(self.spare[0])
+                self.spare = None
+
+    def sighted(
+        self,
+        seen: LeaseObject,
+        ours: HolderObject | None,
+        session: Session | None,
+        asked_under: Session | None,
+    ) -> bool:
+        """Take up how the lease stood at some time past; whether to ask now.
+
+        `ours` is the tenure of this holder, and `session` what it is under, where that is one of ours.
+        """
+        tenure = self.tenure
+        if tenure is None and ours is not None:
+            if session is None or self.asked_at < 0:
+                return False
+            # A request that came late has taken it, and nothing runs under that tenure.
+            if not self.wanted or self.resting or session is not asked_under:
+                self.ending.add(ours.fencing_token)
+                return True
+            return not self.asking
+        if tenure is None:
+            return self._sighted_unheld(seen)
+        if ours is not None and ours.fencing_token == tenure.token:
+            return False
+        if self.loss is None and tenure.session is not None:
+            if not tenure.exclusive:
+                return True
+            if seen.fencing_token < tenure.token:
+                return False  # that was before the tenure began
+            self.loss = "refused"
+        if self.loss is not None and ours is not None and session is not None:
+            self.spare = (ours.fencing_token, session)
+        return False
+
+    def _sighted_unheld(self, seen: LeaseObject) -> bool:
+        if not self.wanted or self.resting:
+            return False
+        if seen.state == "free" or self._has_room(seen):
+            return True
+        if self.other is None or self.other.holder != seen.holder:
+            self.other = Standby(seen.holder, "held")
+        return False
+
+    def _has_room(self, seen: LeaseObject) -> bool:
+        if self.terms.exclusive or seen.semantics == "at-most-once":
+            return False
+        return seen.max_holders is UNSET or len(seen.holders) < seen.max_holders
+
+
+def _gist(standing: Standing) -> tuple[object, ...]:
+    """What of a standing is worth telling when it changes."""
+    match standing:
+        case Unasked(trouble):
+            return ("unasked", bool(trouble))
+        case Held(token=token, trouble=trouble):
+            return ("held", token, bool(trouble))
+        case Standby(holder, _, trouble):
+            return ("standby", holder, bool(trouble))
+        case Lost(token, loss):
+            return ("lost", token, loss)
