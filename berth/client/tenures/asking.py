@@ -12,13 +12,14 @@ from msgspec import UNSET
 from msgspec.structs import replace
 
 from berth.client.batches import AcquireRequest, ReleaseRequest
-from berth.client.errors import ApiError, BerthError, Conflict
+from berth.client.errors import ApiError, BerthError, Conflict, Unreachable
 from berth.client.tenures.book import Book
 from berth.client.tenures.calls import Calls
 from berth.client.tenures.entry import Entry
 from berth.client.tenures.pauses import asked_pause_seconds
 from berth.client.tenures.session import Session
 from berth.client.tenures.terms import Terms
+from berth.runtime.supervise import alongside
 from berth.wire.shapes import AcquireReply
 
 GATHER_SECONDS = 0.003
@@ -105,9 +106,7 @@ class Asking:
         async with self._limit:
             for entry in entries:
                 entry.asked_at = trio.current_time()
-            replies = await self._client.acquire_many(
-                _request(entry, terms, session) for entry, terms in asked
-            )
+            replies = await self._replies(session, [_request(*each, session) for each in asked])
         again_seconds = self._book.rng.uniform(*AGAIN_SECONDS)
         for (entry, terms), reply in zip(asked, replies, strict=True):
             entry.asked_at = trio.current_time()
@@ -119,6 +118,21 @@ class Asking:
                 self._denied(entry, reply, again_seconds)
             self._book.asked(entry)
 
+    async def _replies(
+        self, session: Session, requests: list[AcquireRequest]
+    ) -> Sequence[AcquireReply | BerthError]:
+        """The answers; once the session is gone none is waited for."""
+        replies: Sequence[AcquireReply | BerthError] = [Unreachable("the session is over")] * len(requests)
+        with trio.CancelScope() as scope:
+
+            async def leave() -> None:
+                await session.gone.wait()
+                scope.cancel()
+
+            async with alongside(leave):
+                replies = await self._client.acquire_many(requests)
+        return replies
+
     def _denied(self, entry: Entry, reply: AcquireReply, again_seconds: float) -> None:
         reason = reply.reason or "held"
         self._book.denied(entry, reply.holder, reason)
@@ -127,6 +141,9 @@ class Asking:
             self._book.ask(entry, again_seconds if told is UNSET else max(0.05, min(told, 60.0)))
 
     def _failed(self, entry: Entry, session: Session, fault: BerthError, again_seconds: float) -> None:
+        if session.gone.is_set():
+            self._book.ask(entry)
+            return
         if isinstance(fault, Conflict) and fault.code == "session_ended":
             self._book.stall(entry, session)
             return

@@ -40,6 +40,7 @@ class Book:
         self._stalled: set[Entry] = set()
         """To be asked when the session has been renewed."""
         self._unconfirmed: set[Entry] = set()
+        self._unwanted: set[Entry] = set()
         self._overdue: set[Entry] = set()
         """Seen to be lost by who asked, and not told yet."""
         self.due = trio.Event()
@@ -87,6 +88,7 @@ class Book:
 
     def leave(self, entry: Entry) -> None:
         entry.leave()
+        self._unwanted.add(entry)
         entry.is_news()
         if entry.ending:
             self.ask(entry)
@@ -101,6 +103,8 @@ class Book:
         """Nothing runs under the tenure any more: it is to end, whatever comes of the first attempt."""
         entry.ending.add(token)
         entry.resting = True
+        if not entry.wanted:
+            self._unwanted.add(entry)
         if entry.tenure is not None and entry.tenure.token == token:
             entry.loss = entry.loss or "released"
             if entry.spare is not None:
@@ -110,7 +114,9 @@ class Book:
     def forget_idle(self) -> None:
         """Forget what is not wanted any more, once no late request can have taken it."""
         late = trio.current_time() - LATE_SECONDS
-        for entry in [each for each in self._entries.values() if each.idle and each.asked_at < late]:
+        self._unwanted = {entry for entry in self._unwanted if not entry.wanted}
+        for entry in [entry for entry in self._unwanted if entry.idle and entry.asked_at < late]:
+            self._unwanted.discard(entry)
             del self._entries[entry.lease]
             self._by_key[entry.lease[:2]].remove(entry)
             if not self._by_key[entry.lease[:2]]:
@@ -226,9 +232,6 @@ class Book:
             self.stall(entry, session)
         else:
             self.where.pop(entry.lease, None)
-        self._unconfirmed.discard(entry)
-        if entry.tenure is not None and entry.tenure.session is None:
-            self._unconfirmed.add(entry)
         self._bound(entry)
         self._settle([entry])
 
@@ -249,7 +252,6 @@ class Book:
 
     def ended(self, entry: Entry, tokens: Iterable[int]) -> None:
         entry.ended([*tokens])
-        self._unconfirmed.discard(entry)
         if not entry.ending and entry.tenure is None:
             self.ask(entry)
         self._settle([entry])
@@ -278,9 +280,8 @@ class Book:
                 session.strictest_us = None
                 for entry in under:
                     self._bound(entry)
-        for entry in [entry for entry in self._unconfirmed if entry.look(now)]:
-            self._unconfirmed.discard(entry)
-            lost.append(entry)
+        lost += [entry for entry in self._unconfirmed if entry.look(now)]
+        self._unconfirmed = {entry for entry in self._unconfirmed if entry.is_unconfirmed}
         self._settle(lost)
 
     def look_at(self, entry: Entry) -> None:

@@ -51,6 +51,11 @@ class Entry:
         return open_ and not self.ending and not self.asking
 
     @property
+    def is_unconfirmed(self) -> bool:
+        """Whether it is held only by what a process before has recorded."""
+        return self.loss is None and self.tenure is not None and self.tenure.session is None
+
+    @property
     def goes_on(self) -> bool:
         """Whether what runs goes on when its session is over: it is acquired anew."""
         return self.wanted and self.tenure is not None and not self.tenure.exclusive
@@ -221,7 +226,8 @@ class Entry:
             if seen.fencing_token < tenure.token:
                 return False  # that was before the tenure began
             self.loss = "refused"
-        if self.loss is not None and ours is not None and session is not None:
+        newest = self.spare[0] if self.spare is not None else tenure.token
+        if self.loss is not None and ours is not None and session is not None and ours.fencing_token > newest:
             self.spare = (ours.fencing_token, session)
         return False
 

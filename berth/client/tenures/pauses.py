@@ -1,6 +1,6 @@
 """Pauses: how long a server is left alone after what it answered."""
 
-from berth.client.errors import ApiError, BerthError, Conflict
+from berth.client.errors import ApiError, BerthError
 
 SLOW_SECONDS = 10.0
 """After what the same call will be refused for again, until somebody changes something."""
@@ -10,7 +10,7 @@ RETRY_AFTER_MAX_SECONDS = 60.0
 
 def asked_pause_seconds(fault: BerthError) -> float:
     """The least pause after a fault."""
-    if not isinstance(fault, ApiError) or isinstance(fault, Conflict):
+    if not isinstance(fault, ApiError):
         return 0.0
     if fault.retry_after_seconds is not None:
         return min(fault.retry_after_seconds, RETRY_AFTER_MAX_SECONDS)

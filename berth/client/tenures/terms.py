@@ -60,7 +60,7 @@ class Unasked(Struct, frozen=True):
 class Held(Struct, frozen=True):
     """It is held here. `ttl_seconds` is what is in effect, whatever is wanted by now.
 
-    `clean_handover`: whether the tenure before ended cleanly; None where it began in another process.
+    `clean_handover`: whether the tenure before this one ended cleanly; None where the server does not say.
     `trouble`: why it may not be kept much longer or, where it is at-least-once, why it is not known to be.
     """
 

@@ -7,22 +7,24 @@ A scene is played to its end, and then nothing may have been wrong with what the
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from random import Random
+from typing import Any
 
 import trio
 
 from berth.client import BerthClient
 from berth.client.tenures import LeaseId, Standing, Tenures, Terms
 from berth.roles.apiserver.auth import Identity
+from berth.runtime.http import Lines, Reply
 from berth.store.memory import MemoryStore
 from berth.wire.shapes import Role
 from tests.sim import engine
 from tests.sim.audit import Audit
 from tests.sim.channel import SimChannel
-from tests.sim.engine import Gate
+from tests.sim.engine import Gate, Process
 from tests.sim.hosts import Host
 from tests.sim.ledger import Ledger
 from tests.sim.logs import SimLogger
-from tests.sim.network import Weather
+from tests.sim.network import Network, Weather
 from tests.sim.plan import Plan, StoreKind
 from tests.sim.servers import SimServer
 from tests.sim.stores import AuditedStore
@@ -61,11 +63,22 @@ class Place(World):
             self._identities[f"key-{name}"] = Identity(name, role)
         return Site(self, self._host(name), instance or f"uid-{name}", f"key-{name}" if role else None)
 
+    def by_hand(self) -> BerthClient:
+        """Of somebody who may act as anybody."""
+        return BerthClient(["https://s1"], rng=Random(4), channel=SimChannel(self.network, self._outside))
+
+    def lose_replies(self, name: str) -> None:
+        """What `name` asks for is heard and carried out, and not answered."""
+        self.network.cut.add(("s1", name))
+
     def cut_off(self, name: str) -> None:
-        self.network.cut |= {(name, "s1"), ("s1", name)}
+        """Nothing gets through; `name:watch` is a site's watch alone."""
+        for each in (name, f"{name}:watch"):
+            self.network.cut |= {(each, "s1"), ("s1", each)}
 
     def join(self, name: str) -> None:
-        self.network.cut -= {(name, "s1"), ("s1", name)}
+        for each in (name, f"{name}:watch"):
+            self.network.cut -= {(each, "s1"), ("s1", each)}
 
     def requests(self, since: float = 0.0, text: str = "") -> list[str]:
         """What the server has answered since then."""
@@ -89,12 +102,8 @@ class Site:
 
     @property
     def client(self) -> BerthClient:
-        return BerthClient(
-            ["https://s1"],
-            api_key=self._key,
-            rng=Random(3),
-            channel=SimChannel(self.place.network, self.host.process),
-        )
+        channel = SiteChannel(self.place.network, self.host.process, self.place.gate)
+        return BerthClient(["https://s1"], api_key=self._key, rng=Random(3), channel=channel)
 
     def start(self) -> Tenures:
         """A new process."""
@@ -128,6 +137,17 @@ class Site:
 
     def _told(self, lease: LeaseId) -> None:
         self.changes.append((trio.current_time(), lease, self.tenures.standing(lease)))
+
+
+class SiteChannel(SimChannel):
+    """A way into the network on which the watch can be cut off by itself."""
+
+    def __init__(self, network: Network, process: Process, gate: Gate) -> None:
+        super().__init__(network, process)
+        self._watching = SimChannel(network, Process(f"{process.name}:watch", gate))
+
+    async def lines(self, method: str, url: str, **options: Any) -> Lines | Reply:
+        return await self._watching.lines(method, url, **options)
 
 
 Scene = Callable[[Place], Awaitable[None]]
