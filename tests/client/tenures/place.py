@@ -60,8 +60,12 @@ class Place(World):
     def site(self, name: str, *, instance: str = "", role: Role | None = None) -> "Site":
         """A site with its machine; the first process starts with `start`."""
         if role:
-            self._identities[f"key-{name}"] = Identity(name, role)
+            self.grant(name, role)
         return Site(self, self._host(name), instance or f"uid-{name}", f"key-{name}" if role else None)
+
+    def grant(self, name: str, role: Role) -> None:
+        """What the key of a site allows from now on."""
+        self._identities[f"key-{name}"] = Identity(name, role)
 
     def by_hand(self) -> BerthClient:
         """Of somebody who may act as anybody."""
