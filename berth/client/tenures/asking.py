@@ -44,11 +44,11 @@ class Asking:
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
             while True:
-                due = self._book.due
-                ready, next_at = self._book.take_due()
+                sooner = self._book.agenda.sooner
+                ready, next_at = self._book.agenda.take()
                 if not ready:
                     with trio.move_on_at(next_at):
-                        await due.wait()
+                        await sooner.wait()
                     await trio.sleep(GATHER_SECONDS)
                     continue
                 self._begin([entry for entry in ready if not entry.asking], nursery)

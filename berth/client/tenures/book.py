@@ -13,6 +13,7 @@ import trio
 
 from berth.client.keeper import LOOK_SECONDS
 from berth.client.strays import LATE_SECONDS
+from berth.client.tenures.agenda import Agenda
 from berth.client.tenures.entry import Entry
 from berth.client.tenures.session import Group, Session, Tenure
 from berth.client.tenures.terms import LeaseId, Terms
@@ -30,21 +31,19 @@ class Book:
         self.now = now
         self.rng = rng
         self._on_change = on_change
+        self.agenda = Agenda()
         self.groups: dict[tuple[str, int], Group] = {}
         self.sessions: dict[str, Session] = {}
         self.where: dict[LeaseId, Session] = {}
         """Leases that a process before left under another session than the one of their group."""
         self._entries: dict[LeaseId, Entry] = {}
         self._by_key: dict[Key, list[Entry]] = {}
-        self._due: dict[Entry, float] = {}
         self._stalled: set[Entry] = set()
         """To be asked when the session has been renewed."""
         self._unconfirmed: set[Entry] = set()
         self._unwanted: set[Entry] = set()
         self._overdue: set[Entry] = set()
         """Seen to be lost by who asked, and not told yet."""
-        self.due = trio.Event()
-        """Set when something has become due; then there is a new one."""
         self.sooner = trio.Event()
         """Set when a deadline may come sooner than was known; then there is a new one."""
         self.grown = trio.Event()
@@ -108,7 +107,7 @@ class Book:
         if entry.tenure is not None and entry.tenure.token == token:
             entry.loss = entry.loss or "released"
             if entry.spare is not None:
-                entry.ending.add(entry.spare[0])
+                entry.ending.add(entry.spare.token)
         self.ask(entry)
 
     def forget_idle(self) -> None:
@@ -121,26 +120,14 @@ class Book:
             self._by_key[entry.lease[:2]].remove(entry)
             if not self._by_key[entry.lease[:2]]:
                 del self._by_key[entry.lease[:2]]
-            self._due.pop(entry, None)
+            self.agenda.strike(entry)
             self._stalled.discard(entry)
 
     # What is due.
 
     def ask(self, entry: Entry, after_seconds: float = 0.0) -> None:
         """The entry is to be seen to, then or before."""
-        at = trio.current_time() + after_seconds
-        if at < self._due.get(entry, inf):
-            self._due[entry] = at
-            self.due.set()
-            self.due = trio.Event()
-
-    def take_due(self) -> tuple[list[Entry], float]:
-        """What is due now, and when the next will be."""
-        now = trio.current_time()
-        ready = [entry for entry, at in self._due.items() if at <= now]
-        for entry in ready:
-            del self._due[entry]
-        return ready, min(self._due.values(), default=inf)
+        self.agenda.put(entry, after_seconds)
 
     def session_to_ask(self, entry: Entry) -> Session | None:
         """Under what to ask for the lease. None: not now; it is due again when there is something."""
@@ -189,7 +176,12 @@ class Book:
         session.renewed(sent)
         stalled = [entry for entry in self._stalled if self._session_of(entry) is session]
         self._stalled.difference_update(stalled)
-        self._ask_all(stalled)
+        for entry in stalled:
+            if entry.claim(self.now()):
+                self._bound(entry)
+            else:
+                self.ask(entry)
+        self._settle(stalled)
         if confirm:
             self._ask_all(self._of(session))
         if session.trouble:

@@ -31,7 +31,7 @@ class Entry:
         self.tenure: Tenure | None = None
         self.loss: Loss | None = None
         """Why the tenure is over; then it is kept here until its work has been stopped."""
-        self.spare: tuple[int, Session] | None = None
+        self.spare: Tenure | None = None
         """What the server has granted, as far as is known, and nothing runs under."""
         self.ending: set[int] = set()
         """Tokens of tenures that are to be given up, and of which the server has not said that they are."""
@@ -67,7 +67,7 @@ class Entry:
 
     def hangs_on(self, session: Session) -> bool:
         """Whether something of ours would end with the session."""
-        if self.spare is not None and self.spare[1] is session:
+        if self.spare is not None and self.spare.session is session:
             return True
         return self.tenure is not None and self.tenure.session is session
 
@@ -125,31 +125,38 @@ class Entry:
         return news
 
     def granted(self, reply: AcquireReply, session: Session, terms: Terms, now: Reading) -> bool:
-        """Take up that the server granted it under the session; whether it is to be asked for again later,
-        because the grant leaves too little time."""
-        token, tenure = reply.fencing_token, self.tenure
+        """Take up that the server granted it under the session; whether that is to be renewed before it
+        counts, because too little time is left."""
         self.look(now)
         self.trouble, self.other = "", None
+        token, tenure = reply.fencing_token, self.tenure
         if session.over or token in self.ending:
             return False
-        if tenure is None:
-            if not self.wanted or self.resting:
-                self.ending.add(token)
-                return False
-        elif token != tenure.token and self.loss is None and tenure.exclusive:
-            self.loss = "refused"
-        if tenure is not None and self.loss is not None:
-            self.spare = (token, session) if token != tenure.token else None
+        if tenure is None and (not self.wanted or self.resting):
+            self.ending.add(token)
             return False
-        if tenure is not None and tenure.session is session and tenure.token == token:
-            return False
-        if terms.exclusive and not session.leaves_time(self.terms.budget_us, now):
-            self.spare = (token, session) if tenure is None else None
-            return True
-        self.spare = None
         clean = None if reply.clean_handover is UNSET else reply.clean_handover
-        self.tenure = Tenure(token, session, terms.exclusive, session.sent, reply.acquired_at, clean)
-        return False
+        new = Tenure(token, session, terms.exclusive, session.sent, reply.acquired_at, clean)
+        same = tenure is not None and tenure.token == token
+        if tenure is not None and tenure.exclusive and not same and self.loss is None:
+            self.loss = "refused"
+        if self.loss is not None:
+            self.spare = None if same else new
+            return False
+        if tenure is not None and same and tenure.session is session:
+            return False
+        self.spare = new
+        return not self.claim(now)
+
+    def claim(self, now: Reading) -> bool:
+        """Hold what was granted, if that leaves time enough to start something."""
+        spare = self.spare
+        if spare is None or spare.session is None or self.loss is not None or not self.wanted or self.resting:
+            return False
+        if spare.exclusive and not spare.session.leaves_time(self.terms.budget_us, now):
+            return False
+        self.tenure, self.spare = spare, None
+        return True
 
     def denied(self, holder: str, reason: str) -> None:
         """Take up that the server does not grant it."""
@@ -162,7 +169,7 @@ class Entry:
 
     def over(self, session: Session) -> None:
         """Take up that the session is over, and all under it."""
-        if self.spare is not None and self.spare[1] is session:
+        if self.spare is not None and self.spare.session is session:
             self.spare = None
         under = self.tenure is not None and self.tenure.session is session
         if under and self.loss is None and not self.goes_on:
@@ -171,7 +178,7 @@ class Entry:
     def ended(self, tokens: Iterable[int]) -> None:
         """Take up that the tenures under these tokens are no more."""
         self.ending.difference_update(tokens)
-        if self.spare is not None and self.spare[0] in tokens:
+        if self.spare is not None and self.spare.token in tokens:
             self.spare = None
         if self.tenure is not None and self.tenure.token in tokens:
             self.tenure, self.loss, self.other = None, None, None
@@ -181,7 +188,7 @@ class Entry:
         if self.tenure is not None and self.loss is not None:
             session = self.tenure.session
             if self.spare is None and session is not None and not session.over:
-                self.spare = (self.tenure.token, session)
+                self.spare = self.tenure
             self.tenure, self.loss, self.other = None, None, None
         self.resting = False
         if not self.wanted:
@@ -193,7 +200,7 @@ class Entry:
         if self.tenure is None:
             self.other, self.trouble = None, ""
             if self.spare is not None:
-                self.ending.add(self.spare[0])
+                self.ending.add(self.spare.token)
                 self.spare = None
 
     def sighted(
@@ -226,12 +233,15 @@ class Entry:
             if seen.fencing_token < tenure.token:
                 return False  # that was before the tenure began
             self.loss = "refused"
-        newest = self.spare[0] if self.spare is not None else tenure.token
+        newest = tenure.token if self.spare is None else self.spare.token
         if self.loss is not None and ours is not None and session is not None and ours.fencing_token > newest:
-            self.spare = (ours.fencing_token, session)
+            exclusive = seen.semantics == "at-most-once"
+            self.spare = Tenure(ours.fencing_token, session, exclusive, session.sent, ours.acquired_at)
         return False
 
     def _sighted_unheld(self, seen: LeaseObject) -> bool:
+        if self.spare is not None and seen.fencing_token >= self.spare.token:
+            self.spare = None
         if not self.wanted or self.resting:
             return False
         if seen.state == "free" or self._has_room(seen):

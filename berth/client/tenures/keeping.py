@@ -115,8 +115,8 @@ class Keeping:
             soon_seconds = soon(min(RETRY_SECONDS, session.heartbeat_seconds / 4), self._book.rng)
             await trio.sleep(max(soon_seconds, least_pause_seconds))
             if not failures:
-                since_sent_us = elapsed_us(session.sent, self._book.now())
-                with trio.move_on_after(session.heartbeat_seconds - since_sent_us / MICROSECONDS):
+                since_sent_seconds = elapsed_us(session.sent, self._book.now()) / MICROSECONDS
+                with trio.move_on_after(max(0.0, session.heartbeat_seconds - since_sent_seconds)):
                     await hurry.wait()
             if session.gone.is_set():
                 return
