@@ -135,6 +135,9 @@ class Workload(Struct, frozen=True, rename="camel"):
     lease_name: Annotated[str, _about("Name of the lease it was started under.")] = ""
     holder: Annotated[str, _about("Holder it was started under.")] = ""
     token: Annotated[int, _about("Fencing token it was started under.", **_INT32)] = 0
+    selector: Annotated[str, _about("What finds its pods, also when the target is gone.", maxLength=4096)] = (
+        ""
+    )
     deadline: Annotated[str, _about("Of skaphos/berth: when it must have ended.", **_INSTANT)] = ""
     pods: Annotated[
         tuple[Pod, ...],
