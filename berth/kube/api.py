@@ -15,7 +15,16 @@ from msgspec import Struct
 from berth.kube.access import Access
 from berth.kube.asking import Asker, Credentials, Request, Stream, Transport
 from berth.kube.faults import Gone, Unavailable
-from berth.kube.objects import TOKEN_REVIEWS, Object, Resource, mapping, metadata, name_of, text
+from berth.kube.objects import (
+    ACCESS_REVIEWS,
+    TOKEN_REVIEWS,
+    Object,
+    Resource,
+    mapping,
+    metadata,
+    name_of,
+    text,
+)
 from berth.kube.pace import Pace
 from berth.runtime.http import HttpClient, HttpFault
 from berth.version import VERSION
@@ -269,6 +278,21 @@ class KubeClient:
             audiences=tuple(status.get("audiences") or ()),
             error=text(status.get("error")),
         )
+
+    async def review_access(
+        self,
+        user: str,
+        groups: tuple[str, ...],
+        *,
+        path: str,
+        verb: str,
+        timeout_seconds: float = TIMEOUT_SECONDS,
+    ) -> bool:
+        """Whether the cluster lets this user do that at a path which is no resource's."""
+        asked = {"user": user, "groups": [*groups], "nonResourceAttributes": {"path": path, "verb": verb}}
+        kind = {"apiVersion": ACCESS_REVIEWS.api_version, "kind": ACCESS_REVIEWS.kind}
+        reviewed = await self.create(ACCESS_REVIEWS, {**kind, "spec": asked}, timeout_seconds=timeout_seconds)
+        return mapping(reviewed.get("status")).get("allowed") is True
 
 
 @asynccontextmanager

@@ -6,7 +6,9 @@ seen, and that what is told to be gone was seen to be gone by a quorum, after it
 stop. Decides nothing: `core.targets` says what to write.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from math import inf
 from random import Random
 
 import trio
@@ -18,6 +20,7 @@ from berth.kube.workloads.changing import read, write
 from berth.kube.workloads.following import Following
 from berth.kube.workloads.kinds import Kind, TargetRef
 from berth.kube.workloads.leftover import Leftover
+from berth.kube.workloads.pressing import pressed
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 
@@ -26,6 +29,9 @@ KINDS_MAX = 100
 
 IN_DOUBT_SECONDS = 60.0
 """A kube-apiserver gives no request longer than this."""
+
+STOP_LATE_SECONDS = 0.5
+STOPS_PRESSED_MAX = 20
 
 
 class Workloads:
@@ -53,6 +59,7 @@ class Workloads:
         self._followed: dict[tuple[str, str], Following] = {}
         self._leftover = Leftover(client, clock)
         self._in_doubt: dict[TargetRef, tuple[str, float]] = {}
+        self._stopping = 0
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -134,12 +141,23 @@ class Workloads:
         return following, following.kind
 
     async def _write(self, kind: Kind, target: TargetRef, seen: TargetSeen, change: Change) -> TargetSeen:
+        ask = partial(write, self._client, kind, target, seen, change)
         try:
-            return await write(self._client, kind, target, seen, change)
-        except Unavailable as fault:
-            if not fault.outcome_known and not is_stop(change):
+            return await (self._pressed(ask) if is_stop(change) else ask())
+        except (Unavailable, trio.Cancelled) as fault:
+            known = isinstance(fault, Unavailable) and fault.outcome_known
+            if not known and not is_stop(change):
                 self._doubt(target, seen.resource_version)
             raise
+
+    async def _pressed(self, ask: Callable[[], Awaitable[TargetSeen]]) -> TargetSeen:
+        """Of many stops at once each may take its time, and none is asked for twice."""
+        self._stopping += 1
+        try:
+            late_seconds = STOP_LATE_SECONDS if self._stopping <= STOPS_PRESSED_MAX else inf
+            return await pressed(ask, late_seconds=late_seconds)
+        finally:
+            self._stopping -= 1
 
     def _doubt(self, target: TargetRef, version: str) -> None:
         """A start for that version may be made yet."""

@@ -1,6 +1,6 @@
 """The test API server itself: requests in, answers out. How they travel is `serving`'s."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import parse_qsl, unquote
@@ -47,6 +47,7 @@ class Asked:
     query: dict[str, str]
     body: Object
     content_type: str
+    scripted: bool = True
 
     @property
     def verb(self) -> str:
@@ -65,6 +66,8 @@ class KubeServer:
         self.watches = Watches(self.storage)
         self.script = Script()
         self.calls: list[tuple[str, str]] = []
+        self.permits: Callable[[str, str, str, str], bool] | None = None
+        """Whether a verb may be used on what of a group, and under which name; all may where it is None."""
         self.tokens: dict[str, str] = {}
         """Bearer tokens and whose they are."""
 
@@ -118,8 +121,8 @@ class KubeServer:
                 return Answer(201, self._review(msgspec.json.decode(body)))
             if served := self._discovered(target):
                 return served
-            asked = self._asked(method, target, headers, body)
-            fault = self._noted(asked) if scripted else None
+            asked = self._asked(method, target, headers, body, scripted)
+            fault = self._noted(asked) if asked.scripted else None
             if fault and not fault.happening.endswith("after"):
                 return await _befall(fault)
             answer = self._answer(asked)
@@ -130,6 +133,10 @@ class KubeServer:
             return Answer(400, bad_request(str(fault)).body)
 
     def _noted(self, asked: Asked) -> Fault | None:
+        resource = asked.kind.resource
+        what = f"{resource.plural}/{asked.subresource}" if asked.subresource else resource.plural
+        if self.permits is not None and not self.permits(asked.verb, resource.group, what, asked.name):
+            raise Refusal(403, "Forbidden", f"cannot {asked.verb} {what} in API group {resource.group!r}")
         call = (asked.verb, asked.kind.resource.plural)
         self.calls.append(call)
         return self.script.next(*call)
@@ -162,7 +169,9 @@ class KubeServer:
         resource = kind.resource
         self._kinds[resource.group, resource.version, resource.plural] = kind
 
-    def _asked(self, method: str, target: str, headers: Mapping[str, str], body: bytes) -> Asked:
+    def _asked(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, scripted: bool
+    ) -> Asked:
         path, _, query = target.partition("?")
         parts = [unquote(part) for part in path.strip("/").split("/")]
         group, version, rest = ("", parts[1], parts[2:]) if parts[0] == "api" else (*parts[1:3], parts[3:])
@@ -176,7 +185,15 @@ class KubeServer:
         content_type = headers.get("content-type", "").partition(";")[0]
         decoded = msgspec.json.decode(body) if body else {}
         return Asked(
-            method, kind, namespace, name, subresource, dict(parse_qsl(query)), decoded, content_type
+            method,
+            kind,
+            namespace,
+            name,
+            subresource,
+            dict(parse_qsl(query)),
+            decoded,
+            content_type,
+            scripted,
         )
 
     def _answer(self, asked: Asked) -> Answer:
@@ -261,6 +278,7 @@ def _terms(asked: Asked) -> Terms:
         int(since) if since not in {"", "0"} else None,
         asked.query.get("allowWatchBookmarks") == "true",
         float(asked.query.get("timeoutSeconds", LASTING_SECONDS)),
+        asked.scripted,
     )
 
 

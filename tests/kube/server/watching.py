@@ -30,6 +30,8 @@ class Terms:
     since: int | None
     bookmarks: bool
     lasting_seconds: float
+    scripted: bool = True
+    """Whether it is a client's, and not the cluster's own."""
 
 
 @dataclass(eq=False)
@@ -83,6 +85,12 @@ class Watches:
         self._storage = storage
         self.open: set[Watch] = set()
         self.begun = 0
+
+    def cut_clients(self) -> None:
+        """All of them break at once, but for the cluster's own."""
+        for watch in tuple(self.open):
+            if watch.terms.scripted:
+                watch.cut()
 
     def stream(self, terms: Terms) -> "WatchStream":
         """It hears from now on; whoever has it closes it."""
