@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Writes what follows from declarations: docs/configuration.md, the CustomResourceDefinition, the tables of
-docs/berthlease.md. A test finds them out of date.
+"""Writes what follows from declarations: docs/configuration.md, the tables of docs/berthlease.md, the
+CustomResourceDefinition, the operator's roles. A test finds them out of date.
 
 `.venv/bin/python build/generate.py`
 """
@@ -21,12 +21,15 @@ from berth.cli.roles import ROLES
 from berth.cli.store import StoreOptions
 from berth.config.render import markdown_table
 from berth.roles.apiserver.options import ApiserverOptions
+from berth.roles.operator import rbac
+from berth.roles.operator.options import OperatorOptions
 from berth.wire.crds import definition
 
 ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 DEFINITION = ROOT / "charts" / "berth-operator" / "crds" / "berthlease.yaml"
 BERTHLEASE = ROOT / "docs" / "berthlease.md"
+OPERATOR_RBAC = ROOT / "packaging" / "kubernetes" / "operator-rbac.yaml"
 
 HEAD = """\
 # Configuration
@@ -57,6 +60,12 @@ SECTIONS = (
         "store",
         StoreOptions,
         "In a TOML file these stand in the table `[store]`. [Stores](stores.md) tells what the commands do.",
+    ),
+    (
+        "berth operator",
+        "operator",
+        OperatorOptions,
+        "In a TOML file these stand in the table `[operator]`. [Operator](operator.md) tells what it does.",
     ),
     (
         "Client commands",
@@ -101,6 +110,11 @@ def crd() -> str:
     return f"# Written by build/generate.py from berth/wire.\n{written}"
 
 
+def operator_rbac() -> str:
+    written = yaml.safe_dump_all(rbac.manifest(), sort_keys=False, width=110)
+    return f"# Written by build/generate.py from berth/roles/operator/rbac.py.\n{written}"
+
+
 def berthlease() -> str:
     """The page as it is, its tables made anew."""
     schema = definition()["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
@@ -132,6 +146,7 @@ WRITTEN: dict[Path, Callable[[], str]] = {
     CONFIGURATION: configuration,
     DEFINITION: crd,
     BERTHLEASE: berthlease,
+    OPERATOR_RBAC: operator_rbac,
 }
 
 

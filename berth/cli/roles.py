@@ -25,4 +25,10 @@ ROLES = (
         options="berth.roles.apiserver.options:ApiserverOptions",
         serve="berth.roles.apiserver.app:serve",
     ),
+    Role(
+        "operator",
+        "Run a cluster's workloads by the leases that it holds",
+        options="berth.roles.operator.options:OperatorOptions",
+        serve="berth.roles.operator.app:serve",
+    ),
 )

@@ -1,0 +1,146 @@
+"""The BerthLeases of the cluster as the operator uses them: read once a version, found by what they name.
+
+Owns which object has which lease and which target. Promises that of several objects that name the same lease
+under the same holder only one has it, the first to begin or else the oldest: to the lease API they are one
+holder, and would not exclude each other.
+"""
+
+from typing import Any
+
+from msgspec import Struct
+
+from berth.client.tenures import LeaseId
+from berth.kube.objects import Name, Object, Resource, annotations_of, being_deleted, metadata, name_of, text
+from berth.kube.workloads import TargetRef
+from berth.roles.operator.status import recorded_in
+from berth.wire import berthlease, berthlease_rules
+from berth.wire.berthlease import FINALIZER, Spec, Status, Unreadable, read_spec, read_status, read_target
+
+BERTHLEASES = Resource(berthlease.GROUP, berthlease.VERSION, berthlease.PLURAL, berthlease.KIND)
+
+REMEMBERED = "berth.skaphos.io/replicas"
+"""The annotation with the target's replicas before it was last stopped, where the spec names no number."""
+
+
+class BerthLease(Struct, frozen=True):
+    """One object. `spec` None: it cannot be read, `problems` say why. `status` is what was last told."""
+
+    obj: Object
+    name: Name
+    spec: Spec | None
+    status: Status
+    target: TargetRef | None
+    lease: LeaseId
+    problems: tuple[str, ...]
+
+    @property
+    def deleting(self) -> bool:
+        return being_deleted(self.obj)
+
+    @property
+    def finalizers(self) -> list[str]:
+        found = metadata(self.obj).get("finalizers")
+        return [text(each) for each in found] if isinstance(found, list) else []
+
+    @property
+    def has_finalizer(self) -> bool:
+        return FINALIZER in self.finalizers
+
+    @property
+    def generation(self) -> int:
+        found = metadata(self.obj).get("generation")
+        return found if isinstance(found, int) else 0
+
+    @property
+    def remembered(self) -> int | None:
+        written = text(annotations_of(self.obj).get(REMEMBERED))
+        return int(written) if written.isdecimal() and len(written) < 10 else None
+
+    @property
+    def rank(self) -> tuple[bool, str, str]:
+        """Sorts who has begun before who has not, and then by age."""
+        found = metadata(self.obj)
+        begun = bool(recorded_in(self.status, self.lease.name).phase)
+        return not begun, text(found.get("creationTimestamp")), text(found.get("uid"))
+
+
+def read(obj: Object, cluster_id: str) -> BerthLease:
+    """What the object says, for a cluster of that id; the objects' own holders count where it has none."""
+    name = name_of(obj)
+    problems: list[str] = []
+    spec: Spec | None = None
+    try:
+        spec = read_spec(obj)
+        problems += berthlease_rules.problems(spec)
+    except Unreadable as fault:
+        problems.append(str(fault))
+    target = read_target(obj)
+    ref = TargetRef(name.namespace, target.api_version, target.kind, target.name) if target else None
+    holder = cluster_id or (spec.holder_identity if spec is not None else "")
+    lease = LeaseId(name.namespace, spec.lease_name if spec is not None else "", holder)
+    return BerthLease(obj, name, spec, read_status(obj), ref, lease, tuple(problems))
+
+
+class Index:
+    """Every BerthLease that is known, by its name, its lease and its target."""
+
+    def __init__(self, cluster_id: str) -> None:
+        self._cluster_id = cluster_id
+        self._known: dict[Name, BerthLease] = {}
+        self._by_lease: dict[LeaseId, set[Name]] = {}
+        self._by_target: dict[TargetRef, set[Name]] = {}
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    def get(self, name: Name) -> BerthLease | None:
+        return self._known.get(name)
+
+    def values(self) -> list[BerthLease]:
+        return list(self._known.values())
+
+    def note(self, name: Name, obj: Object | None) -> set[Name]:
+        """Take an object up, or None where it is gone; whom that concerns, besides itself."""
+        before = self._known.pop(name, None)
+        concerned: set[Name] = set()
+        if before is not None:
+            concerned |= _dropped(self._by_lease, before.lease, name)
+            if before.target is not None:
+                _dropped(self._by_target, before.target, name)
+        if obj is not None:
+            found = self._known[name] = read(obj, self._cluster_id)
+            self._by_lease.setdefault(found.lease, set()).add(name)
+            if found.target is not None:
+                self._by_target.setdefault(found.target, set()).add(name)
+        return concerned - {name}
+
+    def of_lease(self, lease: LeaseId) -> set[Name]:
+        return self._by_lease.get(lease, set())
+
+    def of_target(self, target: TargetRef) -> set[Name]:
+        return self._by_target.get(target, set())
+
+    def before(self, found: BerthLease) -> Name | None:
+        """Another object that has the lease, so that this one has not."""
+        rivals = [self._known[name] for name in self.of_lease(found.lease) if name != found.name]
+        first = min(rivals, key=lambda each: each.rank, default=None)
+        return first.name if first is not None and first.rank < found.rank else None
+
+
+def _dropped(by: dict[Any, set[Name]], key: Any, name: Name) -> set[Name]:
+    """Those that are left under the key."""
+    names: set[Name] = by.get(key, set())
+    names.discard(name)
+    if not names:
+        by.pop(key, None)
+    return set(names)
+
+
+def finalizers_patch(found: BerthLease, finalizers: list[str]) -> Object:
+    """The merge patch that leaves just these, of the version that was seen."""
+    return {
+        "metadata": {
+            "resourceVersion": text(metadata(found.obj).get("resourceVersion")),
+            "finalizers": finalizers,
+        }
+    }

@@ -1,0 +1,27 @@
+"""Nothing is written when nothing changes: not for the holder's heartbeats, nor on the standby."""
+
+import trio
+
+from tests.kube.conftest import BERTH_LEASES
+from tests.kube.server.kinds import CRON_JOBS
+from tests.roles.operator.objects import TTL_SECONDS, berth_lease
+from tests.roles.operator.stage import Stage
+
+
+async def test_a_steady_state_writes_nothing(stage: Stage) -> None:
+    await stage.start()
+    await stage.deploy()
+    await stage.deploy("nightly", CRON_JOBS)
+    for cluster in stage.clusters:
+        await cluster.make(BERTH_LEASES, berth_lease("bare", None))
+        await cluster.make(BERTH_LEASES, berth_lease("missing"))
+    await stage.settled()
+    states = {"held", "waiting"}
+    for name in ("nightly", "bare"):
+        await stage.until(
+            lambda name=name: {cluster.status(name).get("leaseState") for cluster in stage.clusters} == states
+        )
+    await trio.sleep(1.5)  # Events may be told a moment later
+    before = [await cluster.operators_writes() for cluster in stage.clusters]
+    await trio.sleep(1.5 * TTL_SECONDS)
+    assert [await cluster.operators_writes() for cluster in stage.clusters] == before
