@@ -6,7 +6,20 @@ import time
 import traceback
 from collections.abc import Callable
 
-from . import databases, etcd, machine, memory, page, pairs, renewals, scale, single, startup, waiters
+from . import (
+    databases,
+    etcd,
+    machine,
+    memory,
+    operators,
+    page,
+    pairs,
+    renewals,
+    scale,
+    single,
+    startup,
+    waiters,
+)
 from .findings import Finding, NotMeasured
 from .stage import Stage, open_stage
 
@@ -26,6 +39,7 @@ MEASURES: dict[str, Measure] = {
     "databases": databases.durable,
     "transactions": databases.transactions,
     "stopped": databases.stopped,
+    "operator": operators.kept_and_lost,
     "startup": startup.times,
 }
 

@@ -101,6 +101,19 @@ class Stage:
             yield Running(process, port, metrics_port)
 
     @contextmanager
+    def operator(self, kubeconfig: Path, url: str) -> Iterator[Running]:
+        """An operator in the cluster of the kubeconfig, on the load's core."""
+        port, health_port = self._free_ports(2)
+        command = [
+            *(sys.executable, "-m", "berth", "operator", f"--kubeconfig={kubeconfig}", "--log-level=warn"),
+            *(f"--berth-api-server={url}", f"--berth-ca-bundle-file={self.files.ca}", "--cluster-id=east"),
+            f"--metrics-bind-address=127.0.0.1:{port}",
+            f"--health-probe-bind-address=127.0.0.1:{health_port}",
+        ]
+        with self._running(command, port, core=LOAD_CORE) as process:
+            yield Running(process, port, port)
+
+    @contextmanager
     def empty(self) -> Iterator[Running]:
         """berth's serving code around a handler that does nothing."""
         (port,) = self._free_ports(1)
@@ -139,12 +152,14 @@ class Stage:
             yield Running(process, port)
 
     @contextmanager
-    def _running(self, command: Sequence[str], port: int) -> Iterator[subprocess.Popen[bytes]]:
+    def _running(
+        self, command: Sequence[str], port: int, core: int = SERVER_CORE
+    ) -> Iterator[subprocess.Popen[bytes]]:
         self._note(command)
         log = self.directory / f"log-{port}"
         with log.open("wb") as told:
             process = subprocess.Popen(
-                [*pinned(SERVER_CORE), *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=told, stderr=told
+                [*pinned(core), *command], cwd=ROOT, stdin=subprocess.DEVNULL, stdout=told, stderr=told
             )
         try:
             _until_it_listens(process, port, log)
