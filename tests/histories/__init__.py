@@ -1,0 +1,1 @@
+"""Recorded histories of contended runs on real servers, and the checker that judges them."""

@@ -1,0 +1,153 @@
+"""The checker: whether a history of concurrent operations can be put in an order that a model allows.
+
+Wing and Gong's search with Lowe's memory: depth first, and no set of operations is tried twice in the same
+state. An operation may be next while every other that is still open began before it was over. One of unknown
+outcome may come at any time after its invocation, and need not come. Owns nothing of leases: the model says
+what may follow a state. Promises an end: after so many steps the verdict is `unknown`, which is no success.
+
+Of a history that is wrong it tells the longest beginning that could be put in order, and what could not
+follow.
+"""
+
+from collections.abc import Hashable, Iterable, Iterator
+from math import inf
+from typing import Any, Literal, NamedTuple, Protocol
+
+from tests.histories.operations import Operation
+
+STEPS_MAX = 2_000_000
+SHOWN = 8
+
+
+class Model(Protocol):
+    """What may happen, one operation after the other."""
+
+    @property
+    def initial(self) -> Any: ...
+
+    def after(self, state: Any, operation: Operation, until_us: float, /) -> Iterable[Any]:
+        """Every state that may follow when the operation takes effect after its invocation and not after
+        `until_us`. One without a reply may have had any; one that changes nothing is as good as none.
+        """
+        ...
+
+    def text(self, state: Any, /) -> str: ...
+
+
+class Verdict(NamedTuple):
+    """`text` says what is wrong, for people."""
+
+    answer: Literal["right", "wrong", "unknown"]
+    steps: int
+    text: str = ""
+
+
+class _Place(NamedTuple):
+    """A place in the search: what has been put in order, and the state after it.
+
+    Of the operations with a reply, in the order of their invocations, all before `start` and those in the
+    bits of `ahead` from there on; of those without, those in the bits of `doubtful`.
+    """
+
+    start: int
+    ahead: int
+    doubtful: int
+    state: Hashable
+    order: "_Link | None"
+
+    @property
+    def identity(self) -> Hashable:
+        return self[:4]
+
+    @property
+    def count(self) -> int:
+        return self.start + self.ahead.bit_count()
+
+
+class _Link(NamedTuple):
+    operation: Operation
+    before: "_Link | None"
+
+
+class _Search:
+    def __init__(self, operations: Iterable[Operation], model: Model) -> None:
+        in_time = sorted(operations, key=lambda each: each.invoked_us)
+        self.known = [each for each in in_time if each.returned_us is not None]
+        self.doubtful = [each for each in in_time if each.returned_us is None]
+        self.model = model
+        self.steps = 0
+
+    def candidates(self, place: _Place) -> tuple[float, list[tuple[int, Operation]]]:
+        """The first return among what is open, and what may come before it: those that return first first."""
+        first = inf
+        found: list[tuple[int, Operation]] = []
+        for at in range(place.start, len(self.known)):
+            operation = self.known[at]
+            if operation.invoked_us > first:
+                break
+            if not place.ahead >> (at - place.start) & 1:
+                assert operation.returned_us is not None
+                first = min(first, operation.returned_us)
+                found.append((at, operation))
+        found = [(at, each) for at, each in found if each.invoked_us <= first]
+        return first, sorted(found, key=lambda each: each[1].returned_us or 0)
+
+    def next_places(self, place: _Place) -> Iterator[_Place]:
+        first, candidates = self.candidates(place)
+        for at, operation in candidates:
+            start, ahead = place.start, place.ahead | 1 << (at - place.start)
+            while ahead & 1:
+                start, ahead = start + 1, ahead >> 1
+            for state in self._states(place, operation, first):
+                yield _Place(start, ahead, place.doubtful, state, _Link(operation, place.order))
+        for at, operation in enumerate(self.doubtful):
+            if place.doubtful >> at & 1 or operation.invoked_us > first:
+                continue
+            for state in self._states(place, operation, first):
+                if state != place.state:
+                    doubtful = place.doubtful | 1 << at
+                    yield _Place(place.start, place.ahead, doubtful, state, _Link(operation, place.order))
+
+    def _states(self, place: _Place, operation: Operation, first: float) -> Iterable[Hashable]:
+        self.steps += 1
+        return self.model.after(place.state, operation, first)
+
+
+def check(operations: Iterable[Operation], model: Model, *, steps_max: int = STEPS_MAX) -> Verdict:
+    """Judge the history of one object."""
+    search = _Search(operations, model)
+    best = _Place(0, 0, 0, model.initial, None)
+    seen = {best.identity}
+    ways = [search.next_places(best)] if search.known else []
+    while ways:
+        place = next(ways[-1], None)
+        if search.steps > steps_max:
+            return Verdict(
+                "unknown", search.steps, f"not decided in {steps_max} steps; " + _story(search, best)
+            )
+        if place is None:
+            ways.pop()
+        elif place.identity not in seen:
+            if place.start == len(search.known):
+                return Verdict("right", search.steps)
+            seen.add(place.identity)
+            best = max(best, place, key=lambda each: each.count)
+            ways.append(search.next_places(place))
+    if search.known:
+        return Verdict("wrong", search.steps, _story(search, best))
+    return Verdict("right", 0)
+
+
+def _story(search: _Search, best: _Place) -> str:
+    order: list[Operation] = []
+    link = best.order
+    while link is not None:
+        order.append(link.operation)
+        link = link.before
+    left_out = len(order) - SHOWN
+    lines = [f"{best.count} of {len(search.known)} operations could be put in order:"]
+    lines += [f"  … {left_out} more"] * (left_out > 0)
+    lines += [f"  {each}" for each in reversed(order[:SHOWN])]
+    lines += [f"then the lease is {search.model.text(best.state)},", "and none of these can be next:"]
+    lines += [f"  {each}" for _, each in search.candidates(best)[1]]
+    return "\n".join(lines)
