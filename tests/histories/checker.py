@@ -60,7 +60,7 @@ class _Place(NamedTuple):
         return self[:4]
 
     @property
-    def count(self) -> int:
+    def done(self) -> int:
         return self.start + self.ahead.bit_count()
 
 
@@ -131,7 +131,7 @@ def check(operations: Iterable[Operation], model: Model, *, steps_max: int = STE
             if place.start == len(search.known):
                 return Verdict("right", search.steps)
             seen.add(place.identity)
-            best = max(best, place, key=lambda each: each.count)
+            best = max(best, place, key=lambda each: each.done)
             ways.append(search.next_places(place))
     if search.known:
         return Verdict("wrong", search.steps, _story(search, best))
@@ -145,7 +145,7 @@ def _story(search: _Search, best: _Place) -> str:
         order.append(link.operation)
         link = link.before
     left_out = len(order) - SHOWN
-    lines = [f"{best.count} of {len(search.known)} operations could be put in order:"]
+    lines = [f"{best.done} of {len(search.known)} operations could be put in order:"]
     lines += [f"  … {left_out} more"] * (left_out > 0)
     lines += [f"  {each}" for each in reversed(order[:SHOWN])]
     lines += [f"then the lease is {search.model.text(best.state)},", "and none of these can be next:"]

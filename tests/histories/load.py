@@ -1,0 +1,118 @@
+"""The load: clients that contend for a few leases, mostly as clients do, now and then as they should not.
+
+Owns what is asked. Every choice is a seed's; what comes of it is the machine's. Two clients share a name, so
+that one may keep what the other has taken. Nobody renews for ever: a tenure is given up, or forgotten until
+it has expired, so that the lease changes hands in every way.
+"""
+
+from collections.abc import Callable, Sequence
+from random import Random
+
+import trio
+
+from tests.histories.operations import Kind, Operation, Told
+from tests.histories.recorder import Answer, Recorder
+
+SECOND_US = 1_000_000
+TTLS_SECONDS = (1, 1, 2)
+WAIT_SECONDS = 1
+BATCH_SHARE = 0.2
+WAIT_SHARE = 0.05
+NOBODY_SECONDS = 0.05
+
+HOLDING: dict[Kind | None, int] = {
+    "renew": 50,
+    "acquire": 10,
+    "get": 15,
+    "release": 15,
+    "force": 1,
+    None: 9,  # let it expire
+}
+WANTING: dict[Kind | None, int] = {"acquire": 60, "get": 25, "renew": 7, "release": 7, "force": 1}
+
+
+class Client:
+    """One client. After a request of unknown outcome it goes on under another name for the same holder."""
+
+    def __init__(self, number: int, keys: Sequence[str], recorder: Recorder, rng: Random) -> None:
+        self._number, self._life = number, 0
+        self._holder = f"h{max(1, number)}"
+        self._keys = keys
+        self._recorder = recorder
+        self._rng = rng
+        self._held: dict[str, int] = {}
+        self._known = dict.fromkeys(keys, 0)
+        """The highest token that it has heard of."""
+
+    async def run(self, url: Callable[[], str | None], until: float, pause_seconds: float) -> None:
+        """Ask until then. What has been asked is waited for: its end belongs to the history."""
+        while trio.current_time() < until:
+            await trio.sleep(self._rng.uniform(0, pause_seconds))
+            at = url()
+            if at is None:
+                await trio.sleep(NOBODY_SECONDS)
+            elif self._rng.random() < BATCH_SHARE:
+                keys = self._rng.sample(self._keys, k=self._rng.randint(2, len(self._keys)))
+                await self._ask(at, [each for key in keys if (each := self._choose(key))], batch=True)
+            else:
+                await self._ask(at, [each for each in [self._choose(self._rng.choice(self._keys))] if each])
+
+    async def _ask(self, url: str, asked: list[Operation], *, batch: bool = False) -> None:
+        if batch:
+            asked = [each for each in asked if each.kind in ("acquire", "renew", "release")]
+        if not asked:
+            return
+        waits = not batch and asked[0].waits
+        if not waits:
+            asked = [each if not each.waits else _at_once(each) for each in asked]
+        answers = await self._recorder.ask(url, asked, wait_seconds=WAIT_SECONDS if waits else 0)
+        for operation, answer in zip(asked, answers, strict=True):
+            self._note(operation, answer)
+        if "unknown" in answers:
+            self._life += 1
+
+    def _choose(self, key: str) -> Operation | None:
+        token = self._held.get(key)
+        weights = WANTING if token is None else HOLDING
+        kind: Kind | None = self._rng.choices([*weights], [*weights.values()])[0]
+        if kind is None:
+            del self._held[key]
+            return None
+        if token is None:  # an old one, for what is asked in vain
+            token = max(0, self._known[key] - self._rng.choice((0, 0, 0, 1)))
+            if kind in ("renew", "release", "force") and not token:
+                kind = "acquire"
+        return Operation(
+            f"{self._number}.{self._life}",
+            kind,
+            key,
+            0,
+            holder=self._holder if kind in ("acquire", "renew", "release") else "",
+            token=token if kind in ("renew", "release", "force") else 0,
+            ttl_us=self._rng.choice(TTLS_SECONDS) * SECOND_US if kind in ("acquire", "renew") else 0,
+            waits=kind == "acquire" and self._rng.random() < WAIT_SHARE,
+        )
+
+    def _note(self, asked: Operation, answer: Answer) -> None:
+        if not isinstance(answer, Told):
+            return
+        self._known[asked.key] = max(self._known[asked.key], answer.token)
+        if answer.word in ("granted", "renewed"):
+            self._held[asked.key] = answer.token
+        elif answer.word in ("lost", "released", "not_holder"):
+            self._held.pop(asked.key, None)
+
+
+def _at_once(asked: Operation) -> Operation:
+    return Operation(
+        asked.client, asked.kind, asked.key, 0, holder=asked.holder, token=asked.token, ttl_us=asked.ttl_us
+    )
+
+
+async def read_all(keys: Sequence[str], url: str, name: str, recorder: Recorder) -> None:
+    """The state of every lease in the end, as one server tells it."""
+    for key in keys:
+        (answer,) = await recorder.ask(url, [Operation(name, "get", key, 0)])
+        while not isinstance(answer, Told):
+            await trio.sleep(NOBODY_SECONDS)
+            (answer,) = await recorder.ask(url, [Operation(name, "get", key, 0)])
