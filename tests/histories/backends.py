@@ -10,21 +10,39 @@ import ssl
 import threading
 import urllib.request
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import pymysql
+
+from berth.runtime.tls import TlsFiles
 from tests.histories.direct import Stored
+from tests.kube.conftest import serving
+from tests.kube.server.faults import Fault
+from tests.kube.server.rest import KubeServer
+from tests.kube.server.serving import as_app
+from tests.runtime.conftest import Journal
+from tests.support.apiserver import Certificates
 from tests.support.kube_apiserver import KubeApiserver, kube_apiserver
 from tests.support.mariadb import Mariadb, mariadb
 from tests.support.postgres import Postgres, postgres
 
-Name = Literal["postgres", "mariadb", "k8s"]
-NAMES: tuple[Name, ...] = ("postgres", "mariadb", "k8s")
+Name = Literal["postgres", "mariadb", "k8s", "k8s-test"]
+NAMES: tuple[Name, ...] = ("postgres", "mariadb", "k8s", "k8s-test")
+"""k8s is a real kube-apiserver, k8s-test the one of our own tests."""
 
 COORDINATION = "default"
 ANSWER_SECONDS = 20.0
+KUBECONFIG = """\
+apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{{name: test, cluster: {{server: "{url}", certificate-authority: {ca_file}}}}}]
+users: [{{name: anybody, user: {{token: any}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: anybody}}}}]
+"""
 
 CUT_POSTGRES = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'berth'"
 STORED = "SELECT namespace, name, fencing_token, holder FROM berth_leases"
@@ -84,7 +102,8 @@ class Database(Backend):
     def _cut(self) -> None:
         if isinstance(self._server, Mariadb):
             for thread in self._server.threads():
-                self._server.on(f"KILL IF EXISTS {thread}")
+                with suppress(pymysql.OperationalError):  # it has left by itself
+                    self._server.on(f"KILL {thread}")
         else:
             self._server.on(CUT_POSTGRES)
 
@@ -98,22 +117,27 @@ class Database(Backend):
             _wait(seconds)
 
 
-class Cluster(Backend):
+class OnLeases(Backend):
+    """Lease objects of a cluster."""
+
     observes = True
 
-    def __init__(self, server: KubeApiserver, folder: Path) -> None:
-        self._server = server
-        self._kubeconfig = server.kubeconfig(folder / "kubeconfig")
+    def __init__(self, kubeconfig: Path) -> None:
+        self._kubeconfig = kubeconfig
 
     @property
     def flags(self) -> tuple[str, ...]:
-        cluster = (
-            "--coordination-namespace",
-            COORDINATION,
-            "--coordination-kubeconfig",
-            str(self._kubeconfig),
-        )
-        return ("--store-backend", "k8s", *cluster, "--k8s-qps", "1000", "--auth-mode", "none")
+        where = ("--coordination-namespace", COORDINATION)
+        way = ("--coordination-kubeconfig", str(self._kubeconfig), "--k8s-qps", "1000")
+        return ("--store-backend", "k8s", *where, *way, "--auth-mode", "none")
+
+
+class Cluster(OnLeases):
+    """Of a real kube-apiserver."""
+
+    def __init__(self, server: KubeApiserver, folder: Path) -> None:
+        super().__init__(server.kubeconfig(folder / "kubeconfig"))
+        self._server = server
 
     @property
     def faults(self) -> Mapping[str, Callable[[float], None]]:
@@ -131,6 +155,25 @@ class Cluster(Backend):
             _wait(seconds)
 
 
+class OurCluster(OnLeases):
+    """Of the API server of our own tests, which can lose a request or a reply without losing the other."""
+
+    def __init__(self, kube: KubeServer, kubeconfig: Path) -> None:
+        super().__init__(kubeconfig)
+        self._kube = kube
+
+    @property
+    def faults(self) -> Mapping[str, Callable[[float], None]]:
+        return {
+            "writes to the cluster lost": lambda _: self._kube.fail(Fault("cut", "update", times=20)),
+            "answers of the cluster lost": lambda _: self._kube.fail(Fault("cut after", "update", times=20)),
+            "errors of the cluster": lambda _: self._kube.fail(Fault("status", "update", times=20)),
+        }
+
+    def stored(self) -> dict[str, Stored]:
+        return stored_objects(obj for _, obj in self._kube.storage.of("leases", COORDINATION))
+
+
 def stored_objects(objects: Iterable[Mapping[str, Any]]) -> dict[str, Stored]:
     """Lease objects as skaphos/berth reads them."""
     found: dict[str, Stored] = {}
@@ -143,8 +186,8 @@ def stored_objects(objects: Iterable[Mapping[str, Any]]) -> dict[str, Stored]:
     return found
 
 
-@contextmanager
-def backend(name: Name, folder: Path) -> Iterator[Backend]:
+@asynccontextmanager
+async def backend(name: Name, folder: Path) -> AsyncGenerator[Backend]:
     """A new one, with what its servers need to know in `folder`."""
     match name:
         case "postgres":
@@ -156,6 +199,25 @@ def backend(name: Name, folder: Path) -> Iterator[Backend]:
         case "k8s":
             with kube_apiserver() as server:
                 yield Cluster(server, folder)
+        case "k8s-test":
+            async with _our_cluster(folder) as cluster:
+                yield cluster
+
+
+@asynccontextmanager
+async def _our_cluster(folder: Path) -> AsyncGenerator[OurCluster]:
+    """Served over TLS by this very process."""
+    kube, certificates = KubeServer(), _certificates(folder / "cluster")
+    files = TlsFiles(certificates.cert_file, certificates.key_file)
+    async with serving(as_app(kube), files, Journal()) as url:
+        kubeconfig = folder / "kubeconfig"
+        kubeconfig.write_text(KUBECONFIG.format(url=url, ca_file=certificates.ca_file))
+        yield OurCluster(kube, kubeconfig)
+
+
+def _certificates(folder: Path) -> Certificates:
+    folder.mkdir()
+    return Certificates(folder)
 
 
 def _wait(seconds: float) -> None:

@@ -7,6 +7,7 @@ it has expired, so that the lease changes hands in every way.
 
 from collections.abc import Callable, Sequence
 from random import Random
+from typing import Literal
 
 import trio
 
@@ -20,15 +21,10 @@ BATCH_SHARE = 0.2
 WAIT_SHARE = 0.05
 NOBODY_SECONDS = 0.05
 
-HOLDING: dict[Kind | None, int] = {
-    "renew": 50,
-    "acquire": 10,
-    "get": 15,
-    "release": 15,
-    "force": 1,
-    None: 9,  # let it expire
-}
-WANTING: dict[Kind | None, int] = {"acquire": 60, "get": 25, "renew": 7, "release": 7, "force": 1}
+Choice = Kind | Literal["forget"]
+Weights = dict[Choice, int]
+HOLDING: Weights = {"renew": 50, "acquire": 10, "get": 15, "release": 15, "force": 1, "forget": 9}
+WANTING: Weights = {"acquire": 60, "get": 25, "renew": 7, "release": 7, "force": 1}
 
 
 class Client:
@@ -74,8 +70,8 @@ class Client:
     def _choose(self, key: str) -> Operation | None:
         token = self._held.get(key)
         weights = WANTING if token is None else HOLDING
-        kind: Kind | None = self._rng.choices([*weights], [*weights.values()])[0]
-        if kind is None:
+        kind = self._rng.choices(tuple(weights), tuple(weights.values()))[0]
+        if kind == "forget":
             del self._held[key]
             return None
         if token is None:  # an old one, for what is asked in vain

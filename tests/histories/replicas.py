@@ -37,13 +37,16 @@ class Replica:
         self._server = started
 
     def kill(self) -> None:
-        self._ended().kill()
+        self._ended().close()
 
     def drain(self) -> None:
         """Ask it to end, and wait until it has."""
         server = self._ended()
         server.signal(signal.SIGTERM)
-        assert server.wait() == 0, server.text
+        try:
+            assert server.wait() == 0, server.text
+        finally:
+            server.close()
 
     def pause(self) -> None:
         assert self._server is not None

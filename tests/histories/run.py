@@ -59,7 +59,7 @@ class Report:
 async def run(plan: Plan, folder: Path, told: Callable[[str], None]) -> Report:
     """Record and judge. The history is in `folder` in the end."""
     certificates = Certificates(folder)
-    with backend(plan.store, folder) as store:
+    async with backend(plan.store, folder) as store:
         async with replicas(plan.replicas, certificates, store.flags) as servers:
             recorder, faults = await _record(plan, servers, store, certificates, told)
         report = Report(recorder.history, faults, recorder.left_out)
