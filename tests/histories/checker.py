@@ -31,6 +31,10 @@ class Model(Protocol):
         """
         ...
 
+    def is_too_late(self, state: Any, operation: Operation, /) -> bool:
+        """Whether the operation can come neither now nor after anything else. False is always right."""
+        ...
+
     def text(self, state: Any, /) -> str: ...
 
 
@@ -94,6 +98,8 @@ class _Search:
 
     def next_places(self, place: _Place) -> Iterator[_Place]:
         first, candidates = self.candidates(place)
+        if any(self.model.is_too_late(place.state, operation) for _, operation in candidates):
+            return
         for at, operation in candidates:
             start, ahead = place.start, place.ahead | 1 << (at - place.start)
             while ahead & 1:

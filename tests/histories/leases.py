@@ -26,6 +26,10 @@ RATE_PPM = 1_000
 JITTER_US = 2_000
 
 
+UNDER_ITS_TOKEN = {"granted", "held", "renewed", "forced"}
+"""Replies to what came while a tenure stood, under the token that they tell."""
+
+
 class Lease(NamedTuple):
     """The lease, its newest tenure, and what is known of the tenure's end.
 
@@ -64,6 +68,14 @@ class Leases:
                     yield from self._forced(before, asked, until_us)
                 case "get":
                     yield from self._seen(before, asked, until_us)
+
+    def is_too_late(self, lease: Lease, asked: Operation) -> bool:
+        """A lease is held under a token, then free after it, then held under the next: it never goes back."""
+        if asked.told is None or not asked.told.token:
+            return False
+        if asked.told.token == lease.token:
+            return not lease.holder and asked.told.word in UNDER_ITS_TOKEN
+        return asked.told.token < lease.token
 
     def text(self, lease: Lease) -> str:
         if not lease.token:
