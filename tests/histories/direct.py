@@ -5,16 +5,19 @@ Each says less than the checker, and nothing that a reader could doubt:
 - no reply tells a lower token than one that had come before it was asked for;
 - a token of a lease is one holder's;
 - no two tenures are active at once, by the deadlines that their holders keep: from the sending of the last
-  request that succeeded, for the ttl less what two clocks may differ by, until a release is sent, an admin
-  ends it or a loss is told;
+  request that succeeded, of the session where they are under one, for the ttl less what two clocks may differ
+  by, until a release is sent, an admin ends it or a loss is told;
 - no grant is told of which the store knows nothing in the end.
 """
 
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from tests.histories.leases import RATE_PPM
 from tests.histories.operations import Operation, by_key, seconds
+
+NEVER_US = 2**63
 
 
 class Stored(NamedTuple):
@@ -68,25 +71,65 @@ def owners_of_tokens(operations: Sequence[Operation]) -> Iterator[str]:
             yield f"a token of two holders: {known} and {asked}"
 
 
+class _Activity:
+    """What is done by virtue of one thing: a tenure by ttl, a tenure under a session, a session."""
+
+    def __init__(self) -> None:
+        self.from_us = NEVER_US
+        self.until_us = -NEVER_US
+        self.cut_us = NEVER_US
+        self.session = ""
+
+    def goes_on(self, asked: Operation) -> None:
+        """The request has succeeded: until the ttl after its sending."""
+        self.from_us = min(self.from_us, asked.returned_us or NEVER_US)
+        lifetime_us = asked.ttl_us - 2 * asked.ttl_us * RATE_PPM // 1_000_000
+        self.until_us = max(self.until_us, asked.invoked_us + lifetime_us)
+
+    def stops(self, at_us: int | None) -> None:
+        self.cut_us = min(self.cut_us, at_us or NEVER_US)
+
+    @property
+    def ends_us(self) -> int:
+        return min(self.until_us, self.cut_us)
+
+
 def tenures(operations: Sequence[Operation]) -> list[Tenure]:
-    """Every tenure that somebody was told of as his own."""
-    from_us: dict[tuple[int, str], int] = {}
-    until_us: dict[tuple[int, str], int] = {}
-    cut_us: dict[tuple[int, str], int] = {}
+    """Every tenure that somebody was told of as his own. One under a session lives as long as that does."""
+    held: defaultdict[tuple[int, str], _Activity] = defaultdict(_Activity)
+    sessions: defaultdict[str, _Activity] = defaultdict(_Activity)
+    forced: defaultdict[int, _Activity] = defaultdict(_Activity)
     for asked in operations:
-        told, returned_us = asked.told, asked.returned_us
-        if told is not None and returned_us is not None and told.word in ("granted", "renewed"):
-            who = told.token, asked.holder
-            end_us = asked.invoked_us + asked.ttl_us - 2 * asked.ttl_us * RATE_PPM // 1_000_000
-            from_us[who] = min(from_us.get(who, returned_us), returned_us)
-            until_us[who] = max(until_us.get(who, end_us), end_us)
-        elif asked.kind in ("release", "force"):
-            _cut(cut_us, (asked.token, asked.holder), asked.invoked_us)
-        elif told is not None and returned_us is not None and told.word == "lost":
-            _cut(cut_us, (asked.token, asked.holder), returned_us)
+        word = asked.told.word if asked.told is not None else ""
+        if asked.told is not None and word in ("granted", "renewed"):
+            activity = held[asked.told.token, asked.holder]
+            activity.goes_on(asked)
+            activity.session = asked.session
+        elif asked.kind == "release":
+            held[asked.token, asked.holder].stops(asked.invoked_us)
+        elif word == "lost":
+            held[asked.token, asked.holder].stops(asked.returned_us)
+        elif asked.kind == "force":
+            forced[asked.token].stops(asked.invoked_us)
+        elif word == "alive":
+            sessions[asked.session].goes_on(asked)
+        elif word in ("over", "session_ended"):
+            sessions[asked.session].stops(asked.returned_us)
+        elif asked.kind == "end":
+            sessions[asked.session].stops(asked.invoked_us)
     return sorted(
-        Tenure(token, holder, at_us, min(until_us[token, holder], _cut_at(cut_us, token, holder)))
-        for (token, holder), at_us in from_us.items()
+        Tenure(
+            token,
+            holder,
+            activity.from_us,
+            min(
+                sessions[activity.session].ends_us if activity.session else activity.until_us,
+                activity.cut_us,
+                forced[token].cut_us,
+            ),
+        )
+        for (token, holder), activity in held.items()
+        if activity.from_us < NEVER_US
     )
 
 
@@ -112,16 +155,6 @@ def unknown_grants(operations: Sequence[Operation], stored: Stored) -> Iterator[
 
 def _token(asked: Operation) -> int:
     return asked.told.token if asked.told is not None else 0
-
-
-def _cut(cut_us: dict[tuple[int, str], int], who: tuple[int, str], at_us: int) -> None:
-    cut_us[who] = min(cut_us.get(who, at_us), at_us)
-
-
-def _cut_at(cut_us: Mapping[tuple[int, str], int], token: int, holder: str) -> int:
-    """By its holder, or by an admin, who names nobody."""
-    never_us = 2**63
-    return min(cut_us.get((token, holder), never_us), cut_us.get((token, ""), never_us))
 
 
 def _told(tenure: Tenure) -> str:

@@ -1,4 +1,4 @@
-"""The sequential model: one exclusive lease by ttl, and all that each operation may do to it.
+"""The sequential model: an exclusive lease, the sessions it may be under, and what each operation does to it.
 
 Written anew, without `berth.core`: with `decide` as the model, what is wrong in `decide` would be right. That
 the two agree, where instants are exact, is a test of its own. Here they are not: a store judges and renews at
@@ -8,42 +8,121 @@ is every judgement about it.
 - A tenure may be over for another only where its ttl can have run out: the last renewal that counted was
   invoked more than a ttl before the other operation took effect. It is never shortened.
 - It may be alive until its ttl has certainly run out. A store that goes by what each server has itself
-  observed (`observes`) may keep it for longer, and one server for longer than another.
+  observed (`observes`) may keep it for longer, and one server for longer than another; so it may know of a
+  session's end later than another, but for what is asked of the session itself.
+- A tenure under a session lives as long as that. Who takes it over has ended the session before.
 - Every new tenure has the next token. What is refused tells the lease as it stands.
 - A grant in line may be taken back where its caller has gone, until the same holder is told of it.
-- What has expired may be written down as ended at any time. No lock delay, no shared lease, no session.
+- What has expired may be written down as ended at any time. No lock delay, no shared lease.
 
 Clocks of one machine run at one rate; `RATE_PPM` and `JITTER_US` are what is granted to them nevertheless.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from math import inf
 from typing import NamedTuple
 
-from tests.histories.operations import Operation, Told, seconds
+from tests.histories.operations import Operation, Told, Word, seconds
 
 RATE_PPM = 1_000
 JITTER_US = 2_000
-
 
 UNDER_ITS_TOKEN = {"granted", "held", "renewed", "forced"}
 """Replies to what came while a tenure stood, under the token that they tell."""
 
 
-class Lease(NamedTuple):
-    """The lease, its newest tenure, and what is known of the tenure's end.
+class Life(NamedTuple):
+    """When a tenure or a session ends by itself. The last write of it was made after `since_us`.
 
-    No holder: it is known to be free. `clean`: the last tenure that ended did so by its holder. The last
-    write was made after `since_us`. `untold`: granted to one who may have gone.
+    `over` is how a session has ended, which was by `over_by_us`.
+    """
+
+    ends_after_us: float = -inf
+    ends_before_us: float = -inf
+    since_us: float = -inf
+    over: str = ""
+    over_by_us: float = -inf
+
+    def renewed(self, asked: Operation, until_us: float) -> "Life":
+        """After the invocation and after the write before, and never to an earlier end."""
+        since_us = max(asked.invoked_us, self.since_us)
+        slack_us = asked.ttl_us * RATE_PPM // 1_000_000 + JITTER_US
+        return Life(
+            max(self.ends_after_us, since_us + asked.ttl_us - slack_us),
+            max(self.ends_before_us, until_us + asked.ttl_us + slack_us),
+            since_us,
+        )
+
+    def alive_at(self, asked: Operation) -> "Life":
+        """Somebody was told that it lives: so it did when that was asked."""
+        return self._replace(ends_after_us=max(self.ends_after_us, asked.invoked_us - JITTER_US))
+
+    def over_at(self, until_us: float) -> "Life":
+        return self._replace(ends_before_us=min(self.ends_before_us, until_us + JITTER_US))
+
+    def ended(self, how: str, until_us: float) -> "Life":
+        return self if self.over else self._replace(over=how, over_by_us=until_us)
+
+    def may_be_over(self, until_us: float) -> bool:
+        return bool(self.over) or until_us > self.ends_after_us
+
+    def may_live(self, asked: Operation) -> bool:
+        """One that has ended may have been seen alive by what was asked before."""
+        by_us = min(self.ends_before_us, self.over_by_us) if self.over else self.ends_before_us
+        return asked.invoked_us <= by_us
+
+
+class Lease(NamedTuple):
+    """The lease, its newest tenure, and every session heard of.
+
+    No holder: it is known to be free. `clean`: the last tenure that ended did so by its holder. `untold`:
+    granted to one who may have gone. `own` is the life of a tenure by ttl.
     """
 
     token: int = 0
     holder: str = ""
-    ends_after_us: float = -inf
-    ends_before_us: float = -inf
+    session: str = ""
+    own: Life = Life()
     clean: bool = True
-    since_us: float = -inf
     untold: bool = False
+    sessions: tuple[tuple[str, Life], ...] = ()
+
+    @property
+    def life(self) -> Life:
+        return self.of(self.session) if self.session else self.own
+
+    @property
+    def held_by(self) -> Word:
+        return "held_by_session" if self.session else "held_by_ttl"
+
+    def of(self, session: str) -> Life:
+        """A session that was never opened is over."""
+        return next((life for name, life in self.sessions if name == session), Life(over="never"))
+
+    def put(self, session: str, life: Life) -> "Lease":
+        others = tuple(each for each in self.sessions if each[0] != session)
+        return self._replace(sessions=(*others, (session, life)))
+
+    def with_life(self, life: Life) -> "Lease":
+        return self.put(self.session, life) if self.session else self._replace(own=life)
+
+    def may_be_over(self, until_us: float) -> bool:
+        return bool(self.holder) and self.life.may_be_over(until_us)
+
+    def ends(self, *, clean: bool, since_us: float = -inf) -> "Lease":
+        """The lease free."""
+        own = Life(since_us=max(since_us, self.own.since_us))
+        return Lease(self.token, own=own, clean=clean, sessions=self.sessions)
+
+    def written_off(self) -> "Lease":
+        """The end that its tenure had by itself, written down."""
+        return self.ends(clean=self.life.over == "clean" and bool(self.session))
+
+    def is_of(self, asked: Operation) -> bool:
+        return (self.holder, self.token) == (asked.holder, asked.token)
+
+    def stands(self, told: Told) -> bool:
+        return (self.holder, self.token) == (told.holder, told.token)
 
 
 class Leases:
@@ -53,21 +132,22 @@ class Leases:
 
     def __init__(self, *, observes: bool = False) -> None:
         self._observes = observes
+        self._by_kind: dict[str, Callable[[Lease, Operation, float], Iterator[Lease]]] = {
+            "acquire": self._acquired,
+            "renew": self._renewed,
+            "release": self._released,
+            "force": self._forced,
+            "get": self._seen,
+            "open": self._opened,
+            "keep": self._kept_alive,
+            "end": self._session_ended,
+        }
 
     def after(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         """Every state that may follow."""
-        for before in (lease, lease._replace(holder="", clean=True, untold=False))[: 1 + lease.untold]:
-            match asked.kind:
-                case "acquire":
-                    yield from self._acquired(before, asked, until_us)
-                case "renew":
-                    yield from self._renewed(before, asked, until_us)
-                case "release":
-                    yield from self._released(before, asked, until_us)
-                case "force":
-                    yield from self._forced(before, asked, until_us)
-                case "get":
-                    yield from self._seen(before, asked, until_us)
+        yield from self._by_kind[asked.kind](lease, asked, until_us)
+        if lease.untold:
+            yield from self._by_kind[asked.kind](lease.ends(clean=True), asked, until_us)
 
     def is_too_late(self, lease: Lease, asked: Operation) -> bool:
         """A lease is held under a token, then free after it, then held under the next: it never goes back."""
@@ -82,63 +162,97 @@ class Leases:
             return "unused"
         if not lease.holder:
             return f"free after token {lease.token}"
-        ends = f"between {seconds(lease.ends_after_us)} and {seconds(lease.ends_before_us)}"
-        return f"held by {lease.holder} under token {lease.token}, which expires {ends}"
+        life = lease.life
+        ends = f"expires between {seconds(life.ends_after_us)} and {seconds(life.ends_before_us)}"
+        if life.over:
+            ends = f"has ended ({life.over})"
+        under = f", under session {lease.session[:6]}" if lease.session else ""
+        return f"held by {lease.holder} under token {lease.token}{under}, which {ends}"
 
     def _acquired(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         told = asked.told
         is_mine = lease.holder == asked.holder
+        kept = is_mine and self._may_live(lease, asked)
         if told is None or told.word == "granted":
-            if is_mine and self._may_live(lease, asked):
+            if kept and lease.session == asked.session:
                 yield from _told_so(_kept(lease, asked, until_us), told)
-            if not lease.holder or _may_be_over(lease, until_us):
-                yield from _told_so(_taken(lease, asked, until_us), told)
+            under_it = bool(asked.session) and lease.session == asked.session
+            if not lease.holder or (lease.may_be_over(until_us) and not under_it):
+                yield from self._taken(lease, asked, until_us)
         elif told.word == "held":
-            if not is_mine and _stands(lease, told) and self._may_live(lease, asked):
-                yield _alive_after(lease, asked)
-        elif told.word == "closed" and told.token == lease.token:
-            yield from self._free(lease, until_us)
+            if not is_mine and lease.stands(told) and self._may_live(lease, asked):
+                yield lease.with_life(lease.life.alive_at(asked))
+        elif told.word == "closed":
+            if told.token == lease.token:
+                yield from self._free(lease, until_us)
+        elif told.word == "session_ended":
+            life = lease.of(asked.session)
+            if life.may_be_over(until_us):
+                yield lease if self._observes else lease.put(asked.session, life.over_at(until_us))
+        elif (
+            kept
+            and lease.session != asked.session
+            and (told.word == "held_by_session") == bool(lease.session)
+        ):
+            yield lease.with_life(lease.life.alive_at(asked))
+
+    def _taken(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
+        if asked.session and not (self._observes or lease.of(asked.session).may_live(asked)):
+            return
+        if lease.holder:
+            if lease.session:
+                lease = lease.put(lease.session, lease.life.ended("expired", until_us))
+            lease = lease.written_off()
+        taken = lease._replace(token=lease.token + 1, holder=asked.holder, session=asked.session)
+        taken = _kept(taken, asked, until_us)._replace(untold=asked.waits and asked.told is None)
+        yield from _told_so(taken, asked.told)
 
     def _renewed(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         told = asked.told
-        is_it = _is_of(lease, asked)
+        kept = lease.is_of(asked) and self._may_live(lease, asked)
         if told is None or told.word == "renewed":
-            if is_it and (told is None or _stands(lease, told)) and self._may_live(lease, asked):
+            if kept and not lease.session and (told is None or lease.stands(told)):
                 yield _kept(lease, asked, until_us)
-        elif told.word == "lost" and told.token == lease.token:
+        elif told.word == "held_by_session":
+            if kept and lease.session:
+                yield lease.with_life(lease.life.alive_at(asked))
+        elif told.token == lease.token:
             if told.holder != lease.holder:
-                yield from [_ended(lease)] if not told.holder and _may_be_over(lease, until_us) else []
-            elif is_it:
+                yield from [lease.written_off()] if not told.holder and lease.may_be_over(until_us) else []
+            elif lease.is_of(asked):
                 yield from self._free(lease, until_us)
             else:
                 yield lease
 
     def _released(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         told = asked.told
-        is_it = _is_of(lease, asked)
+        is_it = lease.is_of(asked)
         if told is None or told.word == "released":
             if is_it:
-                yield _ended(lease, asked, clean=True)
+                yield lease.ends(clean=True, since_us=asked.invoked_us)
             elif told is not None and not lease.holder:
                 yield lease
-            if told is not None and _may_be_over(lease, until_us):
-                yield _ended(lease)
-        elif told.word == "not_holder" and lease.holder and not is_it:
+            if told is not None and lease.may_be_over(until_us):
+                yield lease.written_off()
+        elif lease.holder and not is_it:
             yield lease
 
     def _forced(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         told = asked.told
         is_it = bool(lease.holder) and asked.token == lease.token
         if told is None or told.word == "forced":
-            if is_it and (told is None or _stands(lease, told)):
-                yield _ended(lease, asked)
+            allowed = not lease.session or lease.may_be_over(until_us)
+            if is_it and allowed and (told is None or lease.stands(told)):
+                yield lease.ends(clean=False, since_us=asked.invoked_us)
         elif told.word == "never":
             yield from [lease] if not lease.token else []
-        elif told.word == "stale_token" and lease.token:
-            if not is_it:
-                yield lease
-            elif _may_be_over(lease, until_us):
-                yield _ended(lease)
+        elif told.word == "held_by_session":
+            if is_it and lease.session and self._may_live(lease, asked):
+                yield lease.with_life(lease.life.alive_at(asked))
+        elif lease.token and not is_it:
+            yield lease
+        elif lease.token and lease.may_be_over(until_us):
+            yield lease.written_off()
 
     def _seen(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         told = asked.told
@@ -147,68 +261,50 @@ class Leases:
         if told.word == "never":
             yield from [lease] if not lease.token else []
         elif told.word == "held":
-            if _stands(lease, told) and self._may_live(lease, asked):
-                yield _alive_after(lease, asked)
-        elif told.word == "free" and lease.token and told.token == lease.token:
+            if lease.stands(told) and self._may_live(lease, asked):
+                yield lease.with_life(lease.life.alive_at(asked))
+        elif lease.token and told.token == lease.token:
             yield from self._free(lease, until_us)
 
+    def _opened(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
+        if lease.of(asked.session).over == "never":
+            yield lease.put(asked.session, Life().renewed(asked, until_us))
+
+    def _kept_alive(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
+        life = lease.of(asked.session)
+        if asked.told is None or asked.told.word == "alive":
+            if not life.over and (self._observes or life.may_live(asked)):
+                yield lease.put(asked.session, life.renewed(asked, until_us))
+        elif life.may_be_over(until_us):
+            yield lease.put(asked.session, life.ended("expired", until_us))
+
+    def _session_ended(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
+        """Unless who took another lease from it has ended it before."""
+        life = lease.of(asked.session)
+        yield lease.put(asked.session, life.ended("clean", until_us))
+        if life.may_be_over(until_us) and not life.over:
+            yield lease.put(asked.session, life.ended("expired", until_us))
+
     def _may_live(self, lease: Lease, asked: Operation) -> bool:
-        return bool(lease.holder) and (self._observes or asked.invoked_us <= lease.ends_before_us)
+        return bool(lease.holder) and (self._observes or lease.life.may_live(asked))
 
     def _free(self, lease: Lease, until_us: float) -> Iterator[Lease]:
         """The lease where nobody may hold it now; then its tenure was over by then, for every database."""
         if not lease.holder:
             yield lease
-        elif _may_be_over(lease, until_us):
-            yield (
-                lease
-                if self._observes
-                else lease._replace(ends_before_us=min(lease.ends_before_us, until_us + JITTER_US))
-            )
-
-
-def _may_be_over(lease: Lease, until_us: float) -> bool:
-    return bool(lease.holder) and until_us > lease.ends_after_us
-
-
-def _is_of(lease: Lease, asked: Operation) -> bool:
-    return (lease.holder, lease.token) == (asked.holder, asked.token)
-
-
-def _stands(lease: Lease, told: Told) -> bool:
-    return (lease.holder, lease.token) == (told.holder, told.token)
+        elif lease.may_be_over(until_us):
+            yield lease if self._observes else lease.with_life(lease.life.over_at(until_us))
 
 
 def _told_so(lease: Lease, told: Told | None) -> Iterator[Lease]:
     """The lease where it is what the caller was told."""
-    if told is None or (_stands(lease, told) and told.clean in (None, lease.clean)):
+    if told is None or (lease.stands(told) and told.clean in (None, lease.clean)):
         yield lease
 
 
-def _taken(lease: Lease, asked: Operation, until_us: float) -> Lease:
-    clean = lease.clean and not lease.holder
-    free = Lease(lease.token + 1, asked.holder, clean=clean, since_us=lease.since_us)
-    return _kept(free, asked, until_us)._replace(untold=asked.waits and asked.told is None)
-
-
 def _kept(lease: Lease, asked: Operation, until_us: float) -> Lease:
-    """The tenure renewed: after the invocation and after the write before, and never to an earlier end."""
-    since_us = max(asked.invoked_us, lease.since_us)
-    slack_us = asked.ttl_us * RATE_PPM // 1_000_000 + JITTER_US
-    return lease._replace(
-        ends_after_us=max(lease.ends_after_us, since_us + asked.ttl_us - slack_us),
-        ends_before_us=max(lease.ends_before_us, until_us + asked.ttl_us + slack_us),
-        since_us=since_us,
-        untold=False,
-    )
-
-
-def _ended(lease: Lease, asked: Operation | None = None, *, clean: bool = False) -> Lease:
-    """The lease free: by this operation, or because its end was written down."""
-    since_us = lease.since_us if asked is None else max(asked.invoked_us, lease.since_us)
-    return Lease(lease.token, clean=clean, since_us=since_us)
-
-
-def _alive_after(lease: Lease, asked: Operation) -> Lease:
-    """Somebody was told that it is held: so it was when that was asked."""
-    return lease._replace(ends_after_us=max(lease.ends_after_us, asked.invoked_us - JITTER_US))
+    """The caller's tenure, of which he is told; its session is not renewed by that."""
+    own = Life(since_us=max(asked.invoked_us, lease.own.since_us))
+    if not lease.session:
+        own = lease.own.renewed(asked, until_us)
+    return lease._replace(own=own, untold=False)

@@ -13,7 +13,9 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-Kind = Literal["acquire", "renew", "release", "force", "get"]
+Kind = Literal["acquire", "renew", "release", "force", "get", "open", "keep", "end"]
+"""The last three are a session's: opened, renewed, ended."""
+
 Word = Literal[
     "granted",  # acquire: the caller holds the lease under `token`
     "held",  # acquire or get: `holder` does
@@ -26,20 +28,30 @@ Word = Literal[
     "stale_token",
     "free",  # get
     "never",  # get and force: the lease was never used
+    "session_ended",  # acquire: nothing can be had under it
+    "held_by_session",  # acquire, renew and force: the tenure is
+    "held_by_ttl",  # acquire under a session: the tenure is not
+    "alive",  # open and keep
+    "over",  # keep
+    "ended",
 ]
 
 
 class Told(Struct, frozen=True, omit_defaults=True):
-    """The reply. `token` is the highest ever given, as every reply but that to a release tells it."""
+    """The reply. `token` is the highest ever given, where one is told. `session` is one just opened."""
 
     word: Word
     token: int = 0
     holder: str = ""
     clean: bool | None = None
+    session: str = ""
 
 
 class Operation(Struct, frozen=True, omit_defaults=True):
-    """One operation on one lease. `waits`: in line, so that its grant may be taken back if it has gone."""
+    """One operation on one lease, or on the `session` alone: then there is no key.
+
+    `waits`: in line, so that its grant may be taken back if it has gone.
+    """
 
     client: str
     kind: Kind
@@ -51,11 +63,13 @@ class Operation(Struct, frozen=True, omit_defaults=True):
     token: int = 0
     ttl_us: int = 0
     waits: bool = False
+    session: str = ""
 
     def __str__(self) -> str:
         returned = "?" if self.returned_us is None else seconds(self.returned_us)
-        asked = [self.kind, self.key]
+        asked = [self.kind] + [self.key] * bool(self.key)
         asked += [f"by {self.holder}"] * bool(self.holder)
+        asked += [f"session {self.session[:6]}"] * bool(self.session)
         asked += [f"under token {self.token}"] * bool(self.token)
         asked += [f"for {self.ttl_us / 1e6:g} s"] * bool(self.ttl_us)
         told = "nobody knows" if self.told is None else words(self.told)
@@ -76,11 +90,22 @@ def seconds(at_us: float) -> str:
 
 
 def by_key(history: Iterable[Operation]) -> dict[str, list[Operation]]:
-    """The history of each lease. A history is linearizable if and only if each of these is."""
-    found: defaultdict[str, list[Operation]] = defaultdict(list)
+    """The history of each lease, with those of all sessions under which it was asked for.
+
+    A history of leases by ttl is linearizable if and only if each of these is. Where two leases are under one
+    session, an order that both allow is not looked for.
+    """
+    leases: defaultdict[str, list[Operation]] = defaultdict(list)
+    sessions: defaultdict[str, list[Operation]] = defaultdict(list)
     for operation in history:
-        found[operation.key].append(operation)
-    return dict(sorted(found.items()))
+        if operation.key:
+            leases[operation.key].append(operation)
+        else:
+            sessions[operation.session].append(operation)
+    for operations in leases.values():
+        for session in dict.fromkeys(each.session for each in operations if each.session):
+            operations += sessions[session]
+    return dict(sorted(leases.items()))
 
 
 def must_be_whole(history: Sequence[Operation]) -> None:

@@ -41,8 +41,11 @@ def grant(
     ttl: float = TTL,
     clean: bool | None = None,
     waits: bool = False,
+    under: str = "",
 ) -> Operation:
     granted = op(client, "acquire", start, end, "granted", token, client, holder=client, ttl=ttl, clean=clean)
+    if under:
+        return replace(granted, waits=waits, ttl_us=0, session=under)
     return replace(granted, waits=waits)
 
 
@@ -82,6 +85,33 @@ def maybe(client: str, kind: Kind, start: float, under: int = 0, *, waits: bool 
 def forced(start: float, end: float, token: int, of: str, word: Word = "forced") -> Operation:
     told = Told(word, token, of) if word == "forced" else Told(word)
     return replace(op("admin", "force", start, end, word, under=token), told=told)
+
+
+def of_session(client: str, kind: Kind, start: float, end: float | None, word: Word | None) -> Operation:
+    """What a client asks of the session that is named after it."""
+    asked = op(client, kind, start, end, word)
+    return replace(asked, key="", session=f"s{client}", ttl_us=0 if kind == "end" else round(TTL * 1e6))
+
+
+def opened(client: str, start: float, end: float) -> Operation:
+    return of_session(client, "open", start, end, "alive")
+
+
+def alive(client: str, start: float, end: float) -> Operation:
+    return of_session(client, "keep", start, end, "alive")
+
+
+def over(client: str, start: float, end: float) -> Operation:
+    return of_session(client, "keep", start, end, "over")
+
+
+def ended(client: str, start: float, end: float) -> Operation:
+    return of_session(client, "end", start, end, "ended")
+
+
+def under(client: str, start: float, end: float, word: Word) -> Operation:
+    """An acquire under the client's session that is refused with this word."""
+    return replace(op(client, "acquire", start, end, word, holder=client, ttl=0), session=f"s{client}")
 
 
 RIGHT: dict[str, History] = {
@@ -177,7 +207,59 @@ RIGHT: dict[str, History] = {
         op("b", "acquire", 2, 3, "closed", 1, holder="b"),
     ],
 }
-
+RIGHT |= {
+    "a session keeps its lease": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        alive("a", 8, 9),
+        held("c", 17, 18, 1, "a"),
+        op("a", "renew", 17, 18, "held_by_session", holder="a", under=1),
+        op("admin", "force", 17, 18, "held_by_session", under=1),
+        refused("b", 17, 18, 1, "a"),
+    ],
+    "a takeover ends the session": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        grant("b", 11, 12, 2, clean=False),
+        over("a", 12, 13),
+        under("a", 13, 14, "session_ended"),
+    ],
+    "its end frees the lease": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        ended("a", 3, 4),
+        free("c", 4, 5, 1),
+        grant("b", 5, 6, 2, clean=True),
+    ],
+    "a grant under a session that ends meanwhile": [
+        opened("a", 0, 1),
+        grant("a", 2, 6, 1, under="sa"),
+        replace(ended("c", 3, 4), session="sa"),
+        grant("b", 7, 8, 2),
+    ],
+    "another kind of tenure is refused": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1),
+        under("a", 2, 3, "held_by_ttl"),
+        release("a", 3, 4, 1),
+        grant("a", 4, 5, 2, under="sa"),
+        op("a", "acquire", 5, 6, "held_by_session", holder="a"),
+        release("a", 6, 7, 2),
+        grant("a", 7, 8, 3, clean=True),
+    ],
+    "an end of a session that may have come": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        of_session("a", "end", 3, None, None),
+        grant("b", 5, 6, 2, clean=True),
+    ],
+    "ended after somebody else had ended it": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        ended("a", 12, 13),
+        grant("b", 14, 15, 2, clean=False),
+    ],
+}
 WRONG: dict[str, History] = {
     "a token given twice": [grant("a", 0, 1, 1), release("a", 1, 2, 1), grant("b", 2, 3, 1)],
     "a token left out": [grant("a", 0, 1, 1), release("a", 1, 2, 1), grant("b", 2, 3, 3)],
@@ -285,6 +367,51 @@ WRONG: dict[str, History] = {
     "force of no effect": [grant("a", 0, 1, 1), forced(2, 3, 1, "a"), renew("a", 3, 4, 1)],
     "force refused under the token that stands": [grant("a", 0, 1, 1), forced(2, 3, 1, "", "stale_token")],
 }
+WRONG |= {
+    "a takeover while the session lives": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        alive("a", 8, 9),
+        grant("b", 12, 13, 2),
+    ],
+    "a session that lives on after a takeover": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        grant("b", 11, 12, 2),
+        alive("a", 12, 13),
+    ],
+    "a session that lives on after its end": [
+        opened("a", 0, 1),
+        ended("a", 1, 2),
+        alive("a", 2, 3),
+        grant("a", 4, 5, 1, under="sa"),
+    ],
+    "a session over before its time": [opened("a", 0, 1), over("a", 2, 3), grant("a", 4, 5, 1, under="sa")],
+    "a session ended before its time": [opened("a", 0, 1), under("a", 2, 3, "session_ended")],
+    "a tenure under a session taken for one by ttl": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        renew("a", 2, 3, 1),
+    ],
+    "a tenure by ttl taken for one under a session": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1),
+        op("a", "acquire", 2, 3, "held_by_session", holder="a"),
+        under("a", 3, 4, "held_by_session"),
+    ],
+    "ended by force under a session": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        forced(2, 3, 1, "a"),
+    ],
+    "a clean end of what had expired and was written off": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        over("a", 12, 13),
+        ended("a", 13, 14),
+        grant("b", 14, 15, 2, clean=True),
+    ],
+}
 
 TOO_LONG: dict[str, History] = {
     "an unknown renewal that comes before it was sent": [
@@ -296,4 +423,25 @@ TOO_LONG: dict[str, History] = {
     "renewed after the ttl": [grant("a", 0, 1, 1), renew("a", 12, 13, 1)],
     "kept after the ttl": [grant("a", 0, 1, 1), grant("a", 12, 13, 1)],
     "seen as free, then as held": [grant("a", 0, 9, 1), free("c", 10, 11, 1), held("d", 12, 13, 1, "a")],
+    "held under a session that has ended": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        ended("a", 2, 3),
+        refused("b", 4, 5, 1, "a"),
+    ],
+    "granted under a session that has ended": [
+        opened("a", 0, 1),
+        ended("a", 2, 3),
+        grant("a", 4, 5, 1, under="sa"),
+    ],
+    "held under a session that has expired": [
+        opened("a", 0, 1),
+        grant("a", 8, 9, 1, under="sa"),
+        held("c", 12, 13, 1, "a"),
+    ],
+    "a session renewed after it has expired": [
+        opened("a", 0, 1),
+        alive("a", 12, 13),
+        grant("a", 13, 14, 1, under="sa"),
+    ],
 }

@@ -7,12 +7,16 @@ from tests.histories.samples import (
     RIGHT,
     WRONG,
     History,
+    alive,
+    ended,
     forced,
     grant,
     held,
     lost,
     maybe,
     op,
+    opened,
+    over,
     refused,
     renew,
 )
@@ -43,6 +47,11 @@ WRONG_DIRECTLY: dict[str, tuple[History, Stored, str]] = {
         Stored(3),
         "two active on a: a under token 1 from 0.999999 to 9.980000 and c",
     ),
+    "two at a time, by a renewal of the session": (
+        [opened("a", 0, 1), grant("a", 1, 2, 1, under="sa"), alive("a", 8, 9), grant("b", 12, 13, 2)],
+        Stored(2),
+        "two active on a: a under token 1 from 1.999999 to 17.980000 and b",
+    ),
     "a grant that was not kept": (
         [grant("a", 0, 1, 1)],
         Stored(0),
@@ -66,6 +75,23 @@ RIGHT_DIRECTLY: dict[str, History] = {
         grant("b", 2, 3, 2),
     ],
     "who was ended by force is not active": [grant("a", 0, 1, 1), forced(1, 2, 1, "a"), grant("b", 2, 3, 2)],
+    "who has sent the end of the session is not active": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        ended("a", 2, 3),
+        grant("b", 3, 4, 2),
+    ],
+    "who was told that it is over is not active": [
+        opened("a", 0, 1),
+        grant("a", 1, 2, 1, under="sa"),
+        over("a", 2, 3),
+        grant("b", 3, 4, 2),
+    ],
+    "a grant does not prolong a session": [
+        opened("a", 0, 1),
+        grant("a", 8, 9, 1, under="sa"),
+        grant("b", 10, 11, 2),
+    ],
     "what was told too late was never active": [grant("a", 0, 11, 1), grant("b", 10.5, 10.9, 2)],
     "one that was asked before may tell less": [held("c", 1, 2, 2, "b"), held("d", 0, 3, 1, "a")],
 }
