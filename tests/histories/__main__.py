@@ -15,6 +15,8 @@ import trio
 from tests.histories.backends import NAMES
 from tests.histories.run import HISTORY, Plan, Report, run
 
+SHOWN = 10
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.histories")
@@ -57,9 +59,13 @@ def _tell(report: Report, folder: Path) -> None:
     ):
         _say(f"{title}: " + (", ".join(f"{what} {count}" for what, count in counts.most_common()) or "none"))
     _say(f"history: {folder / HISTORY}")
-    for violation in report.violations:
+    for violation in report.violations[:SHOWN]:
         _say(f"\nVIOLATION: {violation}")
-    _say("verdict: WRONG" if report.violations else "verdict: linearizable, and nothing else against it")
+    _say(
+        f"verdict: WRONG ({len(report.violations)} violations)"
+        if report.violations
+        else "verdict: linearizable, and nothing else against it"
+    )
 
 
 def _say(line: str) -> None:

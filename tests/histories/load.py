@@ -1,4 +1,5 @@
 """The load: clients that contend for a few leases, mostly as clients do, now and then as they should not.
+Half of what they take they take under a session of their own.
 
 Owns what is asked. Every choice is a seed's; what comes of it is the machine's. Two clients share a name, so
 that one may keep what the other has taken. Nobody renews for ever: a tenure is given up, or forgotten until
@@ -7,18 +8,22 @@ it has expired, so that the lease changes hands in every way.
 
 from collections.abc import Callable, Sequence
 from random import Random
-from typing import Literal
+from typing import Any, Literal
 
 import trio
+from msgspec.structs import replace
 
 from tests.histories.operations import Kind, Operation, Told
 from tests.histories.recorder import Answer, Recorder
 
 SECOND_US = 1_000_000
 TTLS_SECONDS = (1, 1, 2)
+SESSION_TTL_SECONDS = 2
 WAIT_SECONDS = 1
 BATCH_SHARE = 0.2
 WAIT_SHARE = 0.05
+SESSION_SHARE = 0.15
+UNDER_SHARE = 0.5
 NOBODY_SECONDS = 0.05
 
 Choice = Kind | Literal["forget"]
@@ -40,6 +45,10 @@ class Client:
         self._known = dict.fromkeys(keys, 0)
         """The highest token that it has heard of."""
 
+        self._session = ""
+        self._under: dict[str, str] = {}
+        """The session that it holds a lease under, or none."""
+
     async def run(self, url: Callable[[], str | None], until: float, pause_seconds: float) -> None:
         """Ask until then. What has been asked is waited for: its end belongs to the history."""
         while trio.current_time() < until:
@@ -47,6 +56,8 @@ class Client:
             at = url()
             if at is None:
                 await trio.sleep(NOBODY_SECONDS)
+            elif self._rng.random() < SESSION_SHARE:
+                await self._ask(at, [self._choose_for_session()])
             elif self._rng.random() < BATCH_SHARE:
                 keys = self._rng.sample(self._keys, k=self._rng.randint(2, len(self._keys)))
                 await self._ask(at, [each for key in keys if (each := self._choose(key))], batch=True)
@@ -60,7 +71,7 @@ class Client:
             return
         waits = not batch and asked[0].waits
         if not waits:
-            asked = [each if not each.waits else _at_once(each) for each in asked]
+            asked = [each if not each.waits else replace(each, waits=False) for each in asked]
         answers = await self._recorder.ask(url, asked, wait_seconds=WAIT_SECONDS if waits else 0)
         for operation, answer in zip(asked, answers, strict=True):
             self._note(operation, answer)
@@ -78,31 +89,54 @@ class Client:
             token = max(0, self._known[key] - self._rng.choice((0, 0, 0, 1)))
             if kind in ("renew", "release", "force") and not token:
                 kind = "acquire"
-        return Operation(
-            f"{self._number}.{self._life}",
+        under = self._session if kind == "acquire" and self._rng.random() < UNDER_SHARE else ""
+        if self._under.get(key) and kind == "renew" and self._rng.random() < 0.9:
+            return self._operation("keep", session=self._under[key])
+        return self._operation(
             kind,
             key,
-            0,
             holder=self._holder if kind in ("acquire", "renew", "release") else "",
             token=token if kind in ("renew", "release", "force") else 0,
-            ttl_us=self._rng.choice(TTLS_SECONDS) * SECOND_US if kind in ("acquire", "renew") else 0,
+            ttl_us=self._ttl_us() if kind in ("acquire", "renew") and not under else 0,
             waits=kind == "acquire" and self._rng.random() < WAIT_SHARE,
+            session=under,
         )
+
+    def _choose_for_session(self) -> Operation:
+        if not self._session or self._rng.random() < 0.03:  # the one before is forgotten, and expires
+            return self._operation("open")
+        return self._operation("end" if self._rng.random() < 0.1 else "keep", session=self._session)
+
+    def _operation(self, kind: Kind, key: str = "", **more: Any) -> Operation:
+        if kind in ("open", "keep"):
+            more |= {"ttl_us": SESSION_TTL_SECONDS * SECOND_US}
+        if kind == "open":
+            more |= {"holder": self._holder}
+        return Operation(f"{self._number}.{self._life}", kind, key, 0, **more)
+
+    def _ttl_us(self) -> int:
+        return self._rng.choice(TTLS_SECONDS) * SECOND_US
 
     def _note(self, asked: Operation, answer: Answer) -> None:
         if not isinstance(answer, Told):
             return
+        if not asked.key:
+            self._note_session(asked, answer)
+            return
         self._known[asked.key] = max(self._known[asked.key], answer.token)
         if answer.word in ("granted", "renewed"):
             self._held[asked.key] = answer.token
+            self._under[asked.key] = asked.session
+        elif answer.word == "session_ended" and asked.session == self._session:
+            self._session = ""
         elif answer.word in ("lost", "released", "not_holder"):
             self._held.pop(asked.key, None)
 
-
-def _at_once(asked: Operation) -> Operation:
-    return Operation(
-        asked.client, asked.kind, asked.key, 0, holder=asked.holder, token=asked.token, ttl_us=asked.ttl_us
-    )
+    def _note_session(self, asked: Operation, answer: Told) -> None:
+        if asked.kind == "open":
+            self._session = answer.session
+        elif answer.word in ("over", "ended") and asked.session == self._session:
+            self._session = ""
 
 
 async def read_all(keys: Sequence[str], url: str, name: str, recorder: Recorder) -> None:

@@ -21,6 +21,9 @@ SECOND_US = 1_000_000
 NOT_DONE = {"store_unavailable", "shutting_down", "quarantine"}
 """Refusals that promise that nothing was changed."""
 
+WITHOUT_EFFECT = {"get", "open"}
+"""What changes nothing unless it is answered: nobody can name a session that nobody was told of."""
+
 Answer = Told | Literal["not done", "unknown"]
 
 
@@ -70,10 +73,17 @@ class Recorder:
         returned_us = self.now_us()
         for operation, answer in zip(asked, answers, strict=True):
             if isinstance(answer, Told):
+                session = operation.session or answer.session
                 self.history.append(
-                    replace(operation, invoked_us=invoked_us, returned_us=returned_us, told=answer)
+                    replace(
+                        operation,
+                        invoked_us=invoked_us,
+                        returned_us=returned_us,
+                        told=answer,
+                        session=session,
+                    )
                 )
-            elif answer == "unknown" and operation.kind != "get":
+            elif answer == "unknown" and operation.kind not in WITHOUT_EFFECT:
                 self.history.append(replace(operation, invoked_us=invoked_us))
 
     def _answer(self, asked: Operation, status: int, body: dict[str, Any]) -> Answer:
@@ -111,6 +121,14 @@ def told_of(asked: Operation, status: int, body: dict[str, Any]) -> Told | None:
             return Told(body["state"], token, holder)
         case (("get" | "force"), 404, "not_found"):
             return Told("never")
+        case "open", 201, _:
+            return Told("alive", session=body["id"])
+        case "keep", 200, _:
+            return Told("alive" if body["alive"] else "over")
+        case "end", 204, _:
+            return Told("ended")
+        case _, 409, "session_ended" | "held_by_session" | "held_by_ttl" as word:
+            return Told(word)
         case _:
             return None
 
@@ -121,6 +139,8 @@ def _call(asked: Sequence[Operation], wait_seconds: int) -> tuple[str, str, dict
         operations = [{"op": each.kind, **_key(each), **_body(each)} for each in asked]
         return "POST", "/v1alpha1/leases:batch", {"operations": operations}
     (one,) = asked
+    if not one.key:
+        return _session_call(one)
     namespace, name = _key(one).values()
     path = f"/v1alpha1/namespaces/{namespace}/leases/{name}"
     if one.kind == "get":
@@ -129,6 +149,17 @@ def _call(asked: Sequence[Operation], wait_seconds: int) -> tuple[str, str, dict
         return "POST", f"{path}/force-release", {"fencingToken": one.token, "reason": "a test"}
     wait = {"waitSeconds": wait_seconds} if wait_seconds else {}
     return "POST", f"{path}/{one.kind}", {**_body(one), **wait}
+
+
+def _session_call(asked: Operation) -> tuple[str, str, dict[str, Any] | None]:
+    path = f"/v1alpha1/sessions/{asked.session}"
+    match asked.kind:
+        case "open":
+            return "POST", path.rstrip("/"), _body(asked)
+        case "keep":
+            return "POST", f"{path}/renew", {}
+        case _:
+            return "DELETE", path, None
 
 
 def _key(asked: Operation) -> dict[str, str]:
@@ -140,6 +171,8 @@ def _body(asked: Operation) -> dict[str, Any]:
     body: dict[str, Any] = {"holder": asked.holder}
     if asked.token:
         body["fencingToken"] = asked.token
-    if asked.ttl_us:
+    if asked.session:
+        body["session"] = asked.session
+    elif asked.ttl_us:
         body["ttlSeconds"] = asked.ttl_us // SECOND_US
     return body
