@@ -13,6 +13,7 @@ import pytest
 import trio
 
 from tests.histories.backends import NAMES
+from tests.histories.broken import BREACHES
 from tests.histories.run import HISTORY, Plan, Report, run
 
 SHOWN = 10
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--keys", type=int, default=4)
     parser.add_argument("--faults", action="store_true", help="break something every few seconds")
+    parser.add_argument("--broken", choices=BREACHES, default="", help="a rule that the servers break")
     asked = parser.parse_args()
     plan = Plan(
         asked.store,
@@ -36,6 +38,7 @@ def main() -> int:
         replicas=asked.replicas,
         clients=asked.clients,
         keys=asked.keys,
+        breach=asked.broken,
     )
     folder = Path(mkdtemp(prefix="berth-history-"))
     try:
@@ -49,7 +52,7 @@ def main() -> int:
 
 def _tell(report: Report, folder: Path) -> None:
     words = Counter(each.told.word if each.told else "nobody knows" for each in report.history)
-    keys = len({each.key for each in report.history})
+    keys = len({each.key for each in report.history} - {""})
     _say(f"{len(report.history)} operations on {keys} leases, checked in {report.steps} steps")
     for title, counts in (
         ("answers", words),
@@ -61,11 +64,8 @@ def _tell(report: Report, folder: Path) -> None:
     _say(f"history: {folder / HISTORY}")
     for violation in report.violations[:SHOWN]:
         _say(f"\nVIOLATION: {violation}")
-    _say(
-        f"verdict: WRONG ({len(report.violations)} violations)"
-        if report.violations
-        else "verdict: linearizable, and nothing else against it"
-    )
+    right = "verdict: linearizable, and nothing else against it"
+    _say(f"verdict: WRONG, {len(report.violations)} violations" if report.violations else right)
 
 
 def _say(line: str) -> None:

@@ -31,6 +31,10 @@ class Model(Protocol):
         """
         ...
 
+    def is_reading(self, operation: Operation, /) -> bool:
+        """Whether it leaves everything as it is, and at most tells more of it. False is always right."""
+        ...
+
     def is_too_late(self, state: Any, operation: Operation, /) -> bool:
         """Whether the operation can come neither now nor after anything else. False is always right."""
         ...
@@ -67,6 +71,13 @@ class _Place(NamedTuple):
     def done(self) -> int:
         return self.start + self.ahead.bit_count()
 
+    def then(self, at: int, operation: Operation, state: Hashable) -> "_Place":
+        """The place after the operation, which is the one `at` of those with a reply."""
+        start, ahead = self.start, self.ahead | 1 << (at - self.start)
+        while ahead & 1:
+            start, ahead = start + 1, ahead >> 1
+        return _Place(start, ahead, self.doubtful, state, _Link(operation, self.order))
+
 
 class _Link(NamedTuple):
     operation: Operation
@@ -101,11 +112,13 @@ class _Search:
         if any(self.model.is_too_late(place.state, operation) for _, operation in candidates):
             return
         for at, operation in candidates:
-            start, ahead = place.start, place.ahead | 1 << (at - place.start)
-            while ahead & 1:
-                start, ahead = start + 1, ahead >> 1
+            # What reads nothing new may as well come now: nothing that is possible later needs it to wait.
+            if self.model.is_reading(operation) and place.state in self._states(place, operation, first):
+                yield place.then(at, operation, place.state)
+                return
+        for at, operation in candidates:
             for state in self._states(place, operation, first):
-                yield _Place(start, ahead, place.doubtful, state, _Link(operation, place.order))
+                yield place.then(at, operation, state)
         for at, operation in enumerate(self.doubtful):
             if place.doubtful >> at & 1 or operation.invoked_us > first:
                 continue

@@ -14,8 +14,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from tests.histories.leases import RATE_PPM
 from tests.histories.operations import Operation, by_key, seconds
+from tests.histories.state import RATE_PPM
 
 NEVER_US = 2**63
 

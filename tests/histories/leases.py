@@ -14,115 +14,19 @@ is every judgement about it.
 - Every new tenure has the next token. What is refused tells the lease as it stands.
 - A grant in line may be taken back where its caller has gone, until the same holder is told of it.
 - What has expired may be written down as ended at any time. No lock delay, no shared lease.
-
-Clocks of one machine run at one rate; `RATE_PPM` and `JITTER_US` are what is granted to them nevertheless.
 """
 
 from collections.abc import Callable, Iterator
-from math import inf
-from typing import NamedTuple
 
-from tests.histories.operations import Operation, Told, Word, seconds
-
-RATE_PPM = 1_000
-JITTER_US = 2_000
+from tests.histories.operations import Operation, Told, seconds
+from tests.histories.state import Lease, Life
 
 UNDER_ITS_TOKEN = {"granted", "held", "renewed", "forced"}
 """Replies to what came while a tenure stood, under the token that they tell."""
 
 
-class Life(NamedTuple):
-    """When a tenure or a session ends by itself. The last write of it was made after `since_us`.
-
-    `over` is how a session has ended, which was by `over_by_us`.
-    """
-
-    ends_after_us: float = -inf
-    ends_before_us: float = -inf
-    since_us: float = -inf
-    over: str = ""
-    over_by_us: float = -inf
-
-    def renewed(self, asked: Operation, until_us: float) -> "Life":
-        """After the invocation and after the write before, and never to an earlier end."""
-        since_us = max(asked.invoked_us, self.since_us)
-        slack_us = asked.ttl_us * RATE_PPM // 1_000_000 + JITTER_US
-        return Life(
-            max(self.ends_after_us, since_us + asked.ttl_us - slack_us),
-            max(self.ends_before_us, until_us + asked.ttl_us + slack_us),
-            since_us,
-        )
-
-    def alive_at(self, asked: Operation) -> "Life":
-        """Somebody was told that it lives: so it did when that was asked."""
-        return self._replace(ends_after_us=max(self.ends_after_us, asked.invoked_us - JITTER_US))
-
-    def over_at(self, until_us: float) -> "Life":
-        return self._replace(ends_before_us=min(self.ends_before_us, until_us + JITTER_US))
-
-    def ended(self, how: str, until_us: float) -> "Life":
-        return self if self.over else self._replace(over=how, over_by_us=until_us)
-
-    def may_be_over(self, until_us: float) -> bool:
-        return bool(self.over) or until_us > self.ends_after_us
-
-    def may_live(self, asked: Operation) -> bool:
-        """One that has ended may have been seen alive by what was asked before."""
-        by_us = min(self.ends_before_us, self.over_by_us) if self.over else self.ends_before_us
-        return asked.invoked_us <= by_us
-
-
-class Lease(NamedTuple):
-    """The lease, its newest tenure, and every session heard of.
-
-    No holder: it is known to be free. `clean`: the last tenure that ended did so by its holder. `untold`:
-    granted to one who may have gone. `own` is the life of a tenure by ttl.
-    """
-
-    token: int = 0
-    holder: str = ""
-    session: str = ""
-    own: Life = Life()
-    clean: bool = True
-    untold: bool = False
-    sessions: tuple[tuple[str, Life], ...] = ()
-
-    @property
-    def life(self) -> Life:
-        return self.of(self.session) if self.session else self.own
-
-    @property
-    def held_by(self) -> Word:
-        return "held_by_session" if self.session else "held_by_ttl"
-
-    def of(self, session: str) -> Life:
-        """A session that was never opened is over."""
-        return next((life for name, life in self.sessions if name == session), Life(over="never"))
-
-    def put(self, session: str, life: Life) -> "Lease":
-        others = tuple(each for each in self.sessions if each[0] != session)
-        return self._replace(sessions=(*others, (session, life)))
-
-    def with_life(self, life: Life) -> "Lease":
-        return self.put(self.session, life) if self.session else self._replace(own=life)
-
-    def may_be_over(self, until_us: float) -> bool:
-        return bool(self.holder) and self.life.may_be_over(until_us)
-
-    def ends(self, *, clean: bool, since_us: float = -inf) -> "Lease":
-        """The lease free."""
-        own = Life(since_us=max(since_us, self.own.since_us))
-        return Lease(self.token, own=own, clean=clean, sessions=self.sessions)
-
-    def written_off(self) -> "Lease":
-        """The end that its tenure had by itself, written down."""
-        return self.ends(clean=self.life.over == "clean" and bool(self.session))
-
-    def is_of(self, asked: Operation) -> bool:
-        return (self.holder, self.token) == (asked.holder, asked.token)
-
-    def stands(self, told: Told) -> bool:
-        return (self.holder, self.token) == (told.holder, told.token)
+REFUSALS = {"closed", "lost", "not_holder", "stale_token", "session_ended", "held_by_session", "held_by_ttl"}
+READINGS = {"held", "free", "never", *REFUSALS}
 
 
 class Leases:
@@ -148,6 +52,9 @@ class Leases:
         yield from self._by_kind[asked.kind](lease, asked, until_us)
         if lease.untold:
             yield from self._by_kind[asked.kind](lease.ends(clean=True), asked, until_us)
+
+    def is_reading(self, asked: Operation) -> bool:
+        return asked.told is not None and asked.told.word in READINGS
 
     def is_too_late(self, lease: Lease, asked: Operation) -> bool:
         """A lease is held under a token, then free after it, then held under the next: it never goes back."""
@@ -184,11 +91,11 @@ class Leases:
                 yield lease.with_life(lease.life.alive_at(asked))
         elif told.word == "closed":
             if told.token == lease.token:
-                yield from self._free(lease, until_us)
+                yield from self._free(lease, asked, until_us)
         elif told.word == "session_ended":
             life = lease.of(asked.session)
             if life.may_be_over(until_us):
-                yield lease if self._observes else lease.put(asked.session, life.over_at(until_us))
+                yield (lease if self._observes else lease.put(asked.session, life.over_at(asked, until_us)))
         elif (
             kept
             and lease.session != asked.session
@@ -201,7 +108,7 @@ class Leases:
             return
         if lease.holder:
             if lease.session:
-                lease = lease.put(lease.session, lease.life.ended("expired", until_us))
+                lease = lease.put(lease.session, lease.life.ended("expired", asked, until_us))
             lease = lease.written_off()
         taken = lease._replace(token=lease.token + 1, holder=asked.holder, session=asked.session)
         taken = _kept(taken, asked, until_us)._replace(untold=asked.waits and asked.told is None)
@@ -220,7 +127,7 @@ class Leases:
             if told.holder != lease.holder:
                 yield from [lease.written_off()] if not told.holder and lease.may_be_over(until_us) else []
             elif lease.is_of(asked):
-                yield from self._free(lease, until_us)
+                yield from self._free(lease, asked, until_us)
             else:
                 yield lease
 
@@ -264,7 +171,7 @@ class Leases:
             if lease.stands(told) and self._may_live(lease, asked):
                 yield lease.with_life(lease.life.alive_at(asked))
         elif lease.token and told.token == lease.token:
-            yield from self._free(lease, until_us)
+            yield from self._free(lease, asked, until_us)
 
     def _opened(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         if lease.of(asked.session).over == "never":
@@ -276,24 +183,24 @@ class Leases:
             if not life.over and (self._observes or life.may_live(asked)):
                 yield lease.put(asked.session, life.renewed(asked, until_us))
         elif life.may_be_over(until_us):
-            yield lease.put(asked.session, life.ended("expired", until_us))
+            yield lease.put(asked.session, life.ended("expired", asked, until_us))
 
     def _session_ended(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         """Unless who took another lease from it has ended it before."""
         life = lease.of(asked.session)
-        yield lease.put(asked.session, life.ended("clean", until_us))
+        yield lease.put(asked.session, life.ended("clean", asked, until_us))
         if life.may_be_over(until_us) and not life.over:
-            yield lease.put(asked.session, life.ended("expired", until_us))
+            yield lease.put(asked.session, life.ended("expired", asked, until_us))
 
     def _may_live(self, lease: Lease, asked: Operation) -> bool:
         return bool(lease.holder) and (self._observes or lease.life.may_live(asked))
 
-    def _free(self, lease: Lease, until_us: float) -> Iterator[Lease]:
+    def _free(self, lease: Lease, asked: Operation, until_us: float) -> Iterator[Lease]:
         """The lease where nobody may hold it now; then its tenure was over by then, for every database."""
         if not lease.holder:
             yield lease
         elif lease.may_be_over(until_us):
-            yield lease if self._observes else lease.with_life(lease.life.over_at(until_us))
+            yield lease if self._observes else lease.with_life(lease.life.over_at(asked, until_us))
 
 
 def _told_so(lease: Lease, told: Told | None) -> Iterator[Lease]:

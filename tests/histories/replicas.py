@@ -17,9 +17,10 @@ from tests.support.apiserver import ANY_PORTS, Apiserver, Certificates
 class Replica:
     """One server, and its successors."""
 
-    def __init__(self, certificates: Certificates, flags: Sequence[str]) -> None:
+    def __init__(self, certificates: Certificates, flags: Sequence[str], program: Sequence[str]) -> None:
         self._certificates = certificates
         self._flags = flags
+        self._program = program
         self._server: Apiserver | None = None
 
     @property
@@ -28,7 +29,8 @@ class Replica:
 
     def start(self) -> None:
         certificates = self._certificates
-        started = Apiserver(*certificates.flags, *ANY_PORTS, *self._flags, ca_file=certificates.ca_file)
+        flags = (*certificates.flags, *ANY_PORTS, *self._flags)
+        started = Apiserver(*flags, ca_file=certificates.ca_file, program=self._program)
         try:
             started.wait_for("role started")
         except BaseException:
@@ -80,9 +82,11 @@ class Replicas:
 
 
 @asynccontextmanager
-async def replicas(count: int, certificates: Certificates, flags: Sequence[str]) -> AsyncGenerator[Replicas]:
-    """So many servers, which serve."""
-    started = [Replica(certificates, flags) for _ in range(count)]
+async def replicas(
+    count: int, certificates: Certificates, flags: Sequence[str], program: Sequence[str]
+) -> AsyncGenerator[Replicas]:
+    """So many servers, which serve. `program` is a module with its first arguments."""
+    started = [Replica(certificates, flags, program) for _ in range(count)]
     try:
         for replica in started:
             await trio.to_thread.run_sync(replica.start)

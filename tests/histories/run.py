@@ -31,7 +31,7 @@ HEAL_SECONDS = 60.0
 
 @dataclass(frozen=True)
 class Plan:
-    """`fault_seconds`: the pause between two faults; 0: none happen."""
+    """`fault_seconds`: the pause between two faults; 0: none happen. `breach`: the rule that is broken."""
 
     store: Name
     seed: int
@@ -41,6 +41,11 @@ class Plan:
     clients: int = 8
     keys: int = 4
     pause_seconds: float = 0.03
+    breach: str = ""
+
+    @property
+    def program(self) -> tuple[str, ...]:
+        return ("tests.histories.broken", self.breach) if self.breach else ("berth",)
 
 
 @dataclass
@@ -60,7 +65,7 @@ async def run(plan: Plan, folder: Path, told: Callable[[str], None]) -> Report:
     """Record and judge. The history is in `folder` in the end."""
     certificates = Certificates(folder)
     async with backend(plan.store, folder) as store:
-        async with replicas(plan.replicas, certificates, store.flags) as servers:
+        async with replicas(plan.replicas, certificates, store.flags, plan.program) as servers:
             recorder, faults = await _record(plan, servers, store, certificates, told)
         report = Report(recorder.history, faults, recorder.left_out)
         write_lines(folder / HISTORY, report.history)
@@ -119,5 +124,6 @@ def situations(operations: Sequence[Operation]) -> Counter[str]:
             seen["renewals refused"] += 1
     for each in first.values():
         assert each.told is not None
-        seen["hand-overs after a release" if each.told.clean else "takeovers after an expiry"] += 1
+        seen["clean hand-overs" if each.told.clean else "takeovers after an expiry"] += 1
+        seen["tenures under a session"] += bool(each.session)
     return seen

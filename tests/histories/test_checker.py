@@ -13,7 +13,8 @@ from tests.histories.operations import (
     read_lines,
     write_lines,
 )
-from tests.histories.samples import RIGHT, TOO_LONG, WRONG, History, grant, held, op, renew
+from tests.histories.samples import History, grant, held, op, renew
+from tests.histories.tables import RIGHT, TOO_LONG, WRONG
 
 
 @pytest.mark.parametrize("name", RIGHT)

@@ -4,8 +4,6 @@ import pytest
 
 from tests.histories.direct import Stored, violations
 from tests.histories.samples import (
-    RIGHT,
-    WRONG,
     History,
     alive,
     ended,
@@ -20,6 +18,7 @@ from tests.histories.samples import (
     refused,
     renew,
 )
+from tests.histories.tables import RIGHT, WRONG
 
 WRONG_DIRECTLY: dict[str, tuple[History, Stored, str]] = {
     "a lower token later": (

@@ -4,7 +4,7 @@ Owns the certificates that it serves. Promises that a server which has started s
 Does not speak HTTP.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,8 +18,9 @@ __all__ = ["ANY_PORTS", "Apiserver", "Certificates", "apiserver", "plain_environ
 class Apiserver(RoleProcess):
     """A lease server that may serve."""
 
-    def __init__(self, *flags: str, ca_file: Path | None = None) -> None:
-        super().__init__("apiserver", *flags)
+    def __init__(self, *flags: str, ca_file: Path | None = None, program: Sequence[str] = ("berth",)) -> None:
+        """`program` is a module with the arguments that come before berth's own."""
+        super().__init__("apiserver", *flags, program=program)
         self.ca_file = ca_file
 
     @property

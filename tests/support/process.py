@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 START_SECONDS = 20.0
@@ -22,9 +22,10 @@ Line = Mapping[str, Any]
 class RoleProcess:
     """A process that may serve, and everything that it has logged."""
 
-    def __init__(self, role: str, *flags: str) -> None:
+    def __init__(self, role: str, *flags: str, program: Sequence[str] = ("berth",)) -> None:
+        """`program` is a module with the arguments that come before berth's own."""
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "berth", role, *flags],
+            [sys.executable, "-m", *program, role, *flags],
             stderr=subprocess.PIPE,
             stdin=subprocess.DEVNULL,
             text=True,
