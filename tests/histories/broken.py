@@ -92,9 +92,6 @@ BREACHES: dict[str, Breach] = {
         "(life.tenure.holder, life.tenure.token) == (request.holder, request.token)",
         "life.tenure.holder == request.holder",
     ),
-    "a session is taken over without ending it": broken(
-        standing, "_life_by_session", 'lock_delay_us, "doubtful")', 'lock_delay_us, "over")'
-    ),
 }
 
 

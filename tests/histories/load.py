@@ -14,7 +14,7 @@ import trio
 from msgspec.structs import replace
 
 from tests.histories.operations import Kind, Operation, Told
-from tests.histories.recorder import Answer, Recorder
+from tests.histories.recorder import PATIENCE_SECONDS, Answer, Recorder
 
 SECOND_US = 1_000_000
 TTLS_SECONDS = (1, 1, 2)
@@ -24,6 +24,7 @@ BATCH_SHARE = 0.2
 WAIT_SHARE = 0.05
 SESSION_SHARE = 0.15
 UNDER_SHARE = 0.5
+OLD_SHARE = 0.1
 NOBODY_SECONDS = 0.05
 
 Choice = Kind | Literal["forget"]
@@ -72,34 +73,44 @@ class Client:
         waits = not batch and asked[0].waits
         if not waits:
             asked = [each if not each.waits else replace(each, waits=False) for each in asked]
-        answers = await self._recorder.ask(url, asked, wait_seconds=WAIT_SECONDS if waits else 0)
+        answers = await self._recorder.ask(
+            url,
+            asked,
+            patience_seconds=self._rng.choice(PATIENCE_SECONDS),
+            wait_seconds=WAIT_SECONDS if waits else 0,
+        )
         for operation, answer in zip(asked, answers, strict=True):
             self._note(operation, answer)
         if "unknown" in answers:
             self._life += 1
 
     def _choose(self, key: str) -> Operation | None:
-        token = self._held.get(key)
-        weights = WANTING if token is None else HOLDING
-        kind = self._rng.choices(tuple(weights), tuple(weights.values()))[0]
+        """What to ask of the lease; nothing where its tenure is forgotten."""
+        rng, holds = self._rng, key in self._held
+        weights = HOLDING if holds else WANTING
+        kind = rng.choices(tuple(weights), tuple(weights.values()))[0]
         if kind == "forget":
             del self._held[key]
             return None
-        if token is None:  # an old one, for what is asked in vain
-            token = max(0, self._known[key] - self._rng.choice((0, 0, 0, 1)))
-            if kind in ("renew", "release", "force") and not token:
-                kind = "acquire"
-        under = self._session if kind == "acquire" and self._rng.random() < UNDER_SHARE else ""
-        if self._under.get(key) and kind == "renew" and self._rng.random() < 0.9:
+        token = self._held.get(key, self._known[key])
+        if rng.random() < OLD_SHARE:
+            token -= 1
+        elif kind == "renew" and holds and self._under[key] and rng.random() < 0.9:
             return self._operation("keep", session=self._under[key])
+        if kind in ("renew", "release", "force") and token > 0:
+            holder = "" if kind == "force" else self._holder
+            ttl_us = self._ttl_us() if kind == "renew" else 0
+            return self._operation(kind, key, holder=holder, token=token, ttl_us=ttl_us)
+        if kind == "get":
+            return self._operation("get", key)
+        under = self._session if rng.random() < UNDER_SHARE else ""
         return self._operation(
-            kind,
+            "acquire",
             key,
-            holder=self._holder if kind in ("acquire", "renew", "release") else "",
-            token=token if kind in ("renew", "release", "force") else 0,
-            ttl_us=self._ttl_us() if kind in ("acquire", "renew") and not under else 0,
-            waits=kind == "acquire" and self._rng.random() < WAIT_SHARE,
+            holder=self._holder,
+            ttl_us=0 if under else self._ttl_us(),
             session=under,
+            waits=rng.random() < WAIT_SHARE,
         )
 
     def _choose_for_session(self) -> Operation:
@@ -142,7 +153,7 @@ class Client:
 async def read_all(keys: Sequence[str], url: str, name: str, recorder: Recorder) -> None:
     """The state of every lease in the end, as one server tells it."""
     for key in keys:
-        (answer,) = await recorder.ask(url, [Operation(name, "get", key, 0)])
+        answer: Answer = "unknown"
         while not isinstance(answer, Told):
-            await trio.sleep(NOBODY_SECONDS)
-            (answer,) = await recorder.ask(url, [Operation(name, "get", key, 0)])
+            asked = [Operation(name, "get", key, 0)]
+            (answer,) = await recorder.ask(url, asked, patience_seconds=PATIENCE_SECONDS[1])

@@ -11,12 +11,13 @@ from random import Random
 
 import trio
 
-from tests.histories.backends import Backend
+from tests.histories.backends import Backend, Fault
 from tests.histories.replicas import Replica, Replicas
 
 LONGER_THAN_A_TTL_SECONDS = (2.2, 3.5)
 A_MOMENT_SECONDS = (0.1, 1.0)
-STORE_SECONDS = (0.3, 2.5)
+STORE_SECONDS = ((0.3, 2.5), (4.5, 6.0))
+"""Less than a server takes to give its store up, and more."""
 
 
 class Nemesis:
@@ -32,8 +33,8 @@ class Nemesis:
             "replica stopped for longer than a ttl": self._pause,
             "replica drained": self._drain,
         }
-        for name, befall in backend.faults.items():
-            self._faults[name] = partial(self._befall, befall)
+        for name, fault in backend.faults.items():
+            self._faults[name] = partial(self._befall, fault)
 
     async def run(self, until: float, pause_seconds: float) -> None:
         """All faults in a new order again and again, until then; what has begun is ended."""
@@ -66,8 +67,8 @@ class Nemesis:
         finally:
             replica.go_on()
 
-    async def _befall(self, befall: Callable[[float], None]) -> None:
-        await trio.to_thread.run_sync(befall, self._rng.uniform(*STORE_SECONDS))
+    async def _befall(self, fault: Fault) -> None:
+        await fault(self._rng.uniform(*self._rng.choice(STORE_SECONDS)))
 
     async def _start_again(self, replica: Replica) -> None:
         await trio.sleep(self._rng.uniform(*A_MOMENT_SECONDS))

@@ -15,7 +15,9 @@ from berth.runtime.clock import SystemClock
 from berth.runtime.http import HttpClient, NotSent, OutcomeUnknown
 from tests.histories.operations import Operation, Told
 
-ANSWER_SECONDS = 2.0
+PATIENCE_SECONDS = (2.0, 6.0)
+"""Less than a server takes to give its store up, and more."""
+
 SECOND_US = 1_000_000
 
 NOT_DONE = {"store_unavailable", "shutting_down", "quarantine"}
@@ -40,7 +42,9 @@ class Recorder:
     def now_us(self) -> int:
         return self._clock.boot_us()
 
-    async def ask(self, url: str, asked: Sequence[Operation], *, wait_seconds: int = 0) -> list[Answer]:
+    async def ask(
+        self, url: str, asked: Sequence[Operation], *, patience_seconds: float, wait_seconds: int = 0
+    ) -> list[Answer]:
         """What came of one operation, or of several in one batch; instants are entered here."""
         method, path, body = _call(asked, wait_seconds)
         encoded = None if body is None else json.dumps(body).encode()
@@ -51,7 +55,7 @@ class Recorder:
                 url + path,
                 headers={"content-type": "application/json"},
                 body=encoded,
-                timeout_seconds=ANSWER_SECONDS + wait_seconds,
+                timeout_seconds=patience_seconds + wait_seconds,
                 wait_seconds=wait_seconds,
             )
         except NotSent:
