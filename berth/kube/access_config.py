@@ -64,8 +64,8 @@ class InClusterSource:
             ca_pem = Path(str(found.ssl_ca_cert)).read_text(encoding="ascii")
         except (ConfigException, OSError, ValueError) as fault:
             raise AccessInvalid(
-                f"no access as a pod: {fault}; outside a cluster give a kubeconfig, inside one let the pod "
-                "have its service account's token (automountServiceAccountToken)"
+                f"no access as a pod: {_said(fault)}; outside a cluster give a kubeconfig, inside one let "
+                "the pod have its service account's token (automountServiceAccountToken)"
             ) from fault
         namespace = _read_text(NAMESPACE_FILE) or "default"
         header = _header(found.api_key.get("BearerToken"))
@@ -90,9 +90,13 @@ class KubeconfigSource:
                 return self._load(folder)
         except AccessInvalid:
             raise
-        except (ConfigException, OSError, ValueError, TypeError, KeyError, AttributeError) as fault:
-            said = str(fault) or type(fault).__name__
-            raise AccessInvalid(f"the kubeconfig {self._paths} cannot be used: {said}") from fault
+        except (ConfigException, OSError, ValueError) as fault:
+            raise AccessInvalid(f"the kubeconfig {self._paths} cannot be used: {_said(fault)}") from fault
+        except (TypeError, KeyError, AttributeError) as fault:
+            raise AccessInvalid(
+                f"the kubeconfig {self._paths} cannot be used: it is none, or not a whole one; "
+                "check it with `kubectl config view`"
+            ) from fault
         except Exception as fault:  # a YAML parser's, or what an OIDC client raises
             raise AccessInvalid(
                 f"the kubeconfig {self._paths} cannot be used: {type(fault).__name__}; check it with "
@@ -131,9 +135,7 @@ class KubeconfigSource:
 
         merged = KubeConfigMerger(self._paths)
         if merged.config is None:
-            raise AccessInvalid(
-                f"there is no kubeconfig at {self._paths}; give one, or set KUBECONFIG to where it is"
-            )
+            raise AccessInvalid(f"there is no kubeconfig at {self._paths}; say where one is")
         active = self._context or _current_context(merged.config_files)
         if not active:
             raise AccessInvalid(
@@ -204,6 +206,12 @@ class KubeconfigSource:
                 f"the exec plug-in {command} of the kubeconfig {self._paths} gave no credential "
                 f"({str(fault)[:300]}); run it by hand to see why"
             ) from fault
+
+
+def _said(fault: Exception) -> str:
+    if isinstance(fault, OSError) and fault.strerror:
+        return f"{fault.strerror}: {fault.filename}" if fault.filename else fault.strerror
+    return str(fault).rstrip(".") or type(fault).__name__
 
 
 def _current_context(files: Mapping[str, Mapping[str, Any]]) -> str:

@@ -191,11 +191,20 @@ class KubeClient:
                 await pieces.aclose()
 
     async def create(
-        self, resource: Resource, obj: Object, *, timeout_seconds: float = TIMEOUT_SECONDS
+        self,
+        resource: Resource,
+        obj: Object,
+        *,
+        dry_run: bool = False,
+        timeout_seconds: float = TIMEOUT_SECONDS,
     ) -> Object:
-        """The new object as stored. Raises AlreadyExists, also when an earlier try had won unheard."""
+        """The new object as stored. Raises AlreadyExists, also when an earlier try had won unheard.
+
+        `dry_run`: all that can refuse it is asked, and nothing is stored.
+        """
         namespace, name = name_of(obj)
-        target, _ = _addressed("create", resource, namespace)
+        query = {"dryRun": "All"} if dry_run else None
+        target, _ = _addressed("create", resource, namespace, query=query)
         asked = f"create {resource.called(namespace, name)}"
         return await self._asker.for_object(Request("POST", target, asked, timeout_seconds, _encoded(obj)))
 

@@ -7,17 +7,13 @@ the watch, and a clock is never asked for, see `kubernetes_memory`. A large batc
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
-from contextlib import asynccontextmanager
-from pathlib import Path
-from random import Random, SystemRandom
-from typing import NamedTuple
+from random import Random
 
 import trio
 
 from berth.core.names import Key
 from berth.core.records import Observed, Record
-from berth.kube.access import Access, AccessInvalid, access_by_kubeconfig, access_in_cluster
-from berth.kube.api import KubeClient, Selector, open_client
+from berth.kube.api import PAGE_LIMIT, KubeClient, Selector
 from berth.kube.faults import (
     AlreadyExists,
     Conflict,
@@ -28,10 +24,9 @@ from berth.kube.faults import (
 )
 from berth.kube.informer import Informer
 from berth.kube.objects import LEASES, Name, Object, name_of, newer, uid_of, version_of
-from berth.kube.pace import Pace
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
-from berth.store.api import Changes, PartlyWritten, Reading, StoreFault, StoreRefused, Write
+from berth.store.api import Changes, PartlyWritten, Reading, StoreFault, Write
 from berth.store.kubernetes_memory import Memory
 from berth.store.kubernetes_objects import (
     SELECTOR,
@@ -43,81 +38,28 @@ from berth.store.kubernetes_objects import (
     session_in,
     session_name,
     session_object,
+    trial_object,
     version_in,
 )
 from berth.store.sql_changes import Heard
 
-CALL_SECONDS = 4.0
-BATCH_SECONDS = 8.0
-"""What of a batch has not been written by then is told so."""
+CALL_SECONDS = 3.0
+ROUND_SECONDS = 4.0
+"""All of one reading, or of one batch of writes. Callers wait 10 s, and may wait for another round before
+theirs."""
 
-TOO_LONG = "the cluster did not take all of the batch in time"
+TOO_LONG = f"the cluster did not do all of it within {ROUND_SECONDS:g} s"
 
 AT_ONCE = 16
-READ_ALL_FROM = 100
-"""So many leases are read by one list rather than one by one."""
+PAGE_WORTH = 20
+"""One page of a list costs as much as reading so many objects one by one."""
 
 TRIES_MAX = 4
-SYNC_SECONDS = 30.0
 _SCAN_CHUNK = 500
 
 
-class KubernetesSettings(NamedTuple):
-    """Where the Lease objects are, and how often the cluster may be asked. `kubeconfig` None: in-cluster."""
-
-    namespace: str
-    kubeconfig: Path | None
-    qps: float
-    burst: int
-    clock: Clock
-    logger: Logger
-
-
-@asynccontextmanager
-async def open_kubernetes(settings: KubernetesSettings) -> AsyncGenerator["KubernetesStore"]:
-    """The store, once all there is has been seen. Raises StoreRefused."""
-    access = await _access(settings)
-    async with (
-        open_client(access, pace=Pace(settings.qps, settings.burst)) as client,
-        opened_on(client, settings.namespace, settings.clock, settings.logger) as store,
-    ):
-        yield store
-
-
-@asynccontextmanager
-async def opened_on(
-    client: KubeClient, namespace: str, clock: Clock, logger: Logger, rng: Random | None = None
-) -> AsyncGenerator["KubernetesStore"]:
-    """The store over a client. Raises StoreRefused."""
-    store = KubernetesStore(client, namespace, clock, logger, rng or SystemRandom())
-    try:
-        await client.list_page(LEASES, namespace, limit=1)
-    except KubeFault as fault:
-        raise StoreRefused(f"cannot use the leases of the cluster: {fault}") from fault
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(store.informer.run)
-        with trio.move_on_after(SYNC_SECONDS) as patience:
-            await store.informer.synced.wait()
-        if patience.cancelled_caught:
-            nursery.cancel_scope.cancel()
-            raise StoreRefused(f"the cluster's leases could not be listed within {SYNC_SECONDS:g} s")
-        yield store
-        nursery.cancel_scope.cancel()
-
-
-async def _access(settings: KubernetesSettings) -> Access:
-    try:
-        if settings.kubeconfig is not None:
-            return await access_by_kubeconfig(
-                str(settings.kubeconfig), logger=settings.logger, clock=settings.clock
-            )
-        return await access_in_cluster(logger=settings.logger, clock=settings.clock)
-    except AccessInvalid as fault:
-        raise StoreRefused(f"no way to the cluster: {fault}") from fault
-
-
 class KubernetesStore:
-    """A `SharedStore` and a `RememberingStore`. Made by `open_kubernetes`."""
+    """A `SharedStore` and a `RememberingStore`. Made by `kubernetes_opening`."""
 
     def __init__(self, client: KubeClient, namespace: str, clock: Clock, logger: Logger, rng: Random) -> None:
         self._client = client
@@ -138,22 +80,24 @@ class KubernetesStore:
 
     async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         names = [lease_name(key) for key in keys] + [session_name(session) for session in sessions]
-        await self._refresh(names)
-        referred = [
-            tenure.session
-            for observed in self._memory.reading(keys, ()).leases.values()
-            for tenure in (observed.record.tenures if observed.record is not None else ())
-            if tenure.session is not None and not self._memory.has_session(tenure.session)
-        ]
-        # A session of which nothing has been heard yet may live.
-        await self._refresh([session_name(session) for session in dict.fromkeys(referred)])
-        return self._memory.reading(keys, sessions)
+        with trio.move_on_after(ROUND_SECONDS):
+            await self._refresh(names)
+            referred = [
+                tenure.session
+                for observed in self._memory.reading(keys, ()).leases.values()
+                for tenure in (observed.record.tenures if observed.record is not None else ())
+                if tenure.session is not None and not self._memory.has_session(tenure.session)
+            ]
+            # A session of which nothing has been heard yet may live.
+            await self._refresh([session_name(session) for session in dict.fromkeys(referred)])
+            return self._memory.reading(keys, sessions)
+        raise StoreFault(TOO_LONG, outcome_known=True)
 
     async def write(self, writes: Sequence[Write]) -> set[Key | str]:
         won: set[Key | str] = set()
         failed: dict[Key | str, StoreFault] = {}
         left = iter(writes)
-        with trio.move_on_after(BATCH_SECONDS) as patience:
+        with trio.move_on_after(ROUND_SECONDS) as patience:
             async with trio.open_nursery() as nursery:
                 for _ in range(min(AT_ONCE, len(writes))):
                     nursery.start_soon(self._write_some, left, won, failed)
@@ -203,7 +147,8 @@ class KubernetesStore:
 
     async def ping(self) -> None:
         try:
-            await self._client.list_page(LEASES, self._namespace, limit=1, timeout_seconds=CALL_SECONDS)
+            trial = trial_object(self._namespace)
+            await self._client.create(LEASES, trial, dry_run=True, timeout_seconds=CALL_SECONDS)
         except KubeFault as fault:
             raise _fault(fault) from fault
 
@@ -219,7 +164,7 @@ class KubernetesStore:
 
     async def _refresh(self, names: Sequence[str]) -> None:
         """See these objects as they are now. Raises StoreFault."""
-        if len(names) >= READ_ALL_FROM:
+        if len(names) >= PAGE_WORTH * (1 + len(self.informer) // PAGE_LIMIT):
             await self._refresh_all(names)
             return
         left = iter(names)
@@ -260,7 +205,10 @@ class KubernetesStore:
     async def _refresh_all(self, names: Sequence[str]) -> None:
         known = {name: self.informer.get(self._name(name)) for name in names}
         try:
-            page = await self._client.list_all(LEASES, self._namespace, selector=Selector(labels=SELECTOR))
+            selector = Selector(labels=SELECTOR)
+            page = await self._client.list_all(
+                LEASES, self._namespace, selector=selector, timeout_seconds=ROUND_SECONDS
+            )
         except KubeFault as fault:
             raise _fault(fault) from fault
         for obj in page.items:

@@ -38,6 +38,7 @@ SELECTOR = f"{MANAGED_BY} in ({LEASE},{SESSION})"
 
 NAMESPACE, NAME, VERSION = PREFIX + "tenant-namespace", PREFIX + "lease-name", PREFIX + "version"
 MORE = PREFIX + "more"
+TRIAL = "berth-trial"
 SECOND_US = 1_000_000
 
 T = TypeVar("T")
@@ -149,6 +150,12 @@ def session_object(session: Session, base: Object | None, namespace: str, at_us:
     }
     annotations = {VERSION: str(session.version), MORE: _encode(more).decode()}
     return _object(base, namespace, session_name(session.id), SESSION, annotations, spec)
+
+
+def trial_object(namespace: str) -> Object:
+    """Neither a lease nor a session, to see whether one could be made."""
+    about = {"namespace": namespace, "name": TRIAL, "labels": {MANAGED_BY: LEASE}}
+    return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": about, "spec": {}}
 
 
 def lease_in(obj: Mapping[str, Any]) -> Record:

@@ -101,6 +101,16 @@ async def test_a_new_object_has_what_the_server_gives(cluster: Cluster) -> None:
     assert (status, found) == (200, made)
 
 
+async def test_a_dry_run_is_refused_as_the_real_thing_and_stores_nothing(cluster: Cluster) -> None:
+    target = LEASES.path(cluster.namespace) + "?dryRun=All"
+    status, made = await cluster.ask("POST", target, lease())
+    assert (status, made["metadata"]["name"]) == (201, "a")
+    assert (await get(cluster, LEASES, "a"))[0] == 404
+    await cluster.make(LEASES, lease())
+    assert (await cluster.ask("POST", target, lease()))[0] == 409
+    assert (await cluster.ask("POST", LEASES.path("nowhere") + "?dryRun=All", lease()))[0] == 404
+
+
 async def test_a_name_is_made_up_on_request(cluster: Cluster) -> None:
     one, other = [await cluster.make(CONFIG_MAPS, {"metadata": {"generateName": "made-"}}) for _ in range(2)]
     assert one["metadata"]["name"].startswith("made-")

@@ -57,7 +57,7 @@ def _open_cluster(
     options: ApiserverOptions, clock: Clock, logger: Logger
 ) -> AbstractAsyncContextManager[Store]:
     """A rate of nothing means the usual one, as the reference server has it."""
-    from berth.store.kubernetes import KubernetesSettings, open_kubernetes
+    from berth.store.kubernetes_opening import KubernetesSettings, open_kubernetes
 
     assert options.coordination_namespace is not None
     qps, burst = options.k8s_qps or 0, options.k8s_burst or 0

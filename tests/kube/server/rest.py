@@ -208,7 +208,8 @@ class KubeServer:
             case "create" if kind.resource == BINDINGS:
                 return Answer(201, self._writer.bind(namespace, asked.body))
             case "create":
-                return Answer(201, self._writer.create(kind, namespace, _timed(asked)))
+                dry_run = asked.query.get("dryRun") == "All"
+                return Answer(201, self._writer.create(kind, namespace, _timed(asked), dry_run=dry_run))
             case "update":
                 stored, made = self._replace(asked)
                 return Answer(201 if made else 200, stored)

@@ -30,7 +30,7 @@ class Writer:
         self._storage = storage
         self._serial = count(1)
 
-    def create(self, kind: Kind, namespace: str, obj: Object) -> Object:
+    def create(self, kind: Kind, namespace: str, obj: Object, *, dry_run: bool = False) -> Object:
         given = obj.get("metadata") or {}
         name = given.get("name") or ""
         if not name and given.get("generateName"):
@@ -57,7 +57,8 @@ class Writer:
         if kind.status:
             made.pop("status", None)
         self._check(kind, name, made)
-        return self._storage.put(address, _with_defaults(kind, made))
+        whole = _with_defaults(kind, made)
+        return whole if dry_run else self._storage.put(address, whole)
 
     def replace(self, kind: Kind, namespace: str, name: str, obj: Object) -> tuple[Object, bool]:
         """The object as stored, and whether it was made by this."""
