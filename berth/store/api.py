@@ -119,12 +119,21 @@ class StoreFault(Exception):
     """The store could not do it. The text is for the log and holds no secret.
 
     `outcome_known` says that nothing was written; otherwise the write may have won, now or in a moment.
+    `told` is for whoever asked, where trying again is not all that they can do.
     """
 
-    def __init__(self, text: str, *, outcome_known: bool, retry_after_seconds: float = 1.0) -> None:
+    def __init__(
+        self,
+        text: str,
+        *,
+        outcome_known: bool,
+        retry_after_seconds: float = 1.0,
+        told: str | None = None,
+    ) -> None:
         super().__init__(text)
         self.outcome_known = outcome_known
         self.retry_after_seconds = retry_after_seconds
+        self.told = told
 
 
 class PartlyWritten(StoreFault):

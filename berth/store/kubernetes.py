@@ -30,6 +30,7 @@ from berth.store.api import Changes, PartlyWritten, Reading, StoreFault, Write
 from berth.store.kubernetes_memory import Memory
 from berth.store.kubernetes_objects import (
     SELECTOR,
+    NoRoom,
     NotOurs,
     is_session,
     lease_in,
@@ -49,6 +50,8 @@ ROUND_SECONDS = 4.0
 theirs."""
 
 TOO_LONG = f"the cluster did not do all of it within {ROUND_SECONDS:g} s"
+
+NO_ROOM = "a Lease object has no room for {} holders whose names are this long: release some"
 
 AT_ONCE = 16
 PAGE_WORTH = 20
@@ -261,9 +264,16 @@ class KubernetesStore:
         raise StoreFault(f"lease object {name} changes faster than it can be written", outcome_known=True)
 
     def _object(self, write: Write, base: Object | None) -> Object:
+        """What to write. Raises StoreFault."""
         self._last_mark_us = at_us = max(self._clock.wall_us(), self._last_mark_us + 1)
         if isinstance(write, Record):
-            return lease_object(write, base, self._namespace, at_us)
+            try:
+                return lease_object(write, base, self._namespace, at_us)
+            except NoRoom as fault:
+                told = NO_ROOM.format(len(write.tenures))
+                raise StoreFault(
+                    f"lease {write.key}: {told}", outcome_known=True, retry_after_seconds=30, told=told
+                ) from fault
         return session_object(write, base, self._namespace, at_us)
 
     async def _has_arrived(self, name: str, obj: Object, write: Write) -> bool:

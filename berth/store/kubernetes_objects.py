@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import astuple, replace
 
 from berth.core.names import Key
 from berth.core.records import Ended, Record, Semantics, Session, SessionEnd, Tenure
@@ -41,7 +41,24 @@ MORE = PREFIX + "more"
 TRIAL = "berth-trial"
 SECOND_US = 1_000_000
 
+ANNOTATIONS_MAX_BYTES = 256 * 1024
+"""What a cluster takes for one object, names and values."""
+
+ROOM_BYTES = ANNOTATIONS_MAX_BYTES - 16 * 1024
+"""What is left is for others' annotations, so that no renewal is ever refused for want of room."""
+
 T = TypeVar("T")
+
+
+class StoredTenure(Struct, frozen=True, gc=False, array_like=True):
+    """A tenure as it is written: many may share one object's room."""
+
+    holder: str
+    token: int
+    acquired_at_us: int
+    ttl_us: int
+    session: str | None
+    mark: int | None
 
 
 class LeaseMore(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
@@ -52,7 +69,7 @@ class LeaseMore(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel
     max_holders: int | None = None
     lock_delay_us: int = 0
     ended: Ended | None = None
-    tenures: tuple[Tenure, ...] | None = None
+    tenures: tuple[StoredTenure, ...] | None = None
 
 
 class SessionMore(Struct, frozen=True, gc=False, omit_defaults=True, rename="camel"):
@@ -68,6 +85,10 @@ class SessionMore(Struct, frozen=True, gc=False, omit_defaults=True, rename="cam
 
 class NotOurs(Exception):
     """The object cannot be read as a lease or a session of ours; the text says why."""
+
+
+class NoRoom(Exception):
+    """The lease has more holders than an object has room for."""
 
 
 _encode = msgspec.json.Encoder().encode
@@ -95,7 +116,7 @@ def version_in(obj: Mapping[str, Any]) -> int:
 
 def lease_object(record: Record, base: Object | None, namespace: str, at_us: int) -> Object:
     """The object to write in the place of `base`. What has no mark gets `at_us`, or an instant after it that
-    no mark of `base` is.
+    no mark of `base` is. Raises NoRoom.
     """
     kept = {tenure.token: tenure.mark for tenure in lease_in(base).tenures} if base is not None else {}
     while at_us in kept.values():
@@ -118,7 +139,7 @@ def lease_object(record: Record, base: Object | None, namespace: str, at_us: int
         record.max_holders,
         record.lock_delay_us,
         record.ended,
-        None if fits else tenures,
+        None if fits else tuple([StoredTenure(*astuple(tenure)) for tenure in tenures]),
     )
     plain = fits and tenures and more == LeaseMore(record.version)
     annotations = {
@@ -127,7 +148,10 @@ def lease_object(record: Record, base: Object | None, namespace: str, at_us: int
         VERSION: str(record.version),
         MORE: None if plain else _encode(more).decode(),
     }
-    return _object(base, namespace, lease_name(record.key), LEASE, annotations, spec)
+    obj = _object(base, namespace, lease_name(record.key), LEASE, annotations, spec)
+    if tenures and tenures[-1].token not in kept and _annotated_bytes(obj) > ROOM_BYTES:
+        raise NoRoom
+    return obj
 
 
 def session_object(session: Session, base: Object | None, namespace: str, at_us: int) -> Object:
@@ -178,8 +202,10 @@ def lease_in(obj: Mapping[str, Any]) -> Record:
         # Freed by a server that does not tell how: nobody may rely on a clean end.
         ended = None if tenures else Ended(acquired_at_us, renewed_at_us, False)
         return Record(key, version, token, tenures, ended=ended)
+    if more.tenures is not None:
+        tenures = tuple([Tenure(*astuple(tenure)) for tenure in more.tenures])
     terms = (more.semantics, more.max_holders, more.lock_delay_us, more.ended)
-    return Record(key, version, token, tenures if more.tenures is None else more.tenures, *terms)
+    return Record(key, version, token, tenures, *terms)
 
 
 def session_in(obj: Mapping[str, Any]) -> Session:
@@ -244,6 +270,11 @@ def _object(
     }
     about.pop("managedFields", None)
     return {"apiVersion": LEASES.api_version, "kind": LEASES.kind, "metadata": about, "spec": dict(spec)}
+
+
+def _annotated_bytes(obj: Object) -> int:
+    written: Mapping[str, str] = obj["metadata"]["annotations"]
+    return sum(len(word.encode()) + len(value.encode()) for word, value in written.items())
 
 
 def _more(obj: Mapping[str, Any], kind: Callable[..., T]) -> T | None:

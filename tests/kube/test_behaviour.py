@@ -101,6 +101,16 @@ async def test_a_new_object_has_what_the_server_gives(cluster: Cluster) -> None:
     assert (status, found) == (200, made)
 
 
+async def test_annotations_have_so_much_room_and_no_more(cluster: Cluster) -> None:
+    fits = lease()
+    fits["metadata"]["annotations"] = {"a": "x" * (256 * 1024 - 1)}
+    await cluster.make(LEASES, fits)
+    fits["metadata"] = {"name": "b", "annotations": {"a": "x" * (256 * 1024)}}
+    status, refused = await cluster.ask("POST", LEASES.path(cluster.namespace), fits)
+    assert (status, refused["reason"]) == (422, "Invalid")
+    assert "metadata.annotations: Too long" in refused["message"]
+
+
 async def test_a_dry_run_is_refused_as_the_real_thing_and_stores_nothing(cluster: Cluster) -> None:
     target = LEASES.path(cluster.namespace) + "?dryRun=All"
     status, made = await cluster.ask("POST", target, lease())

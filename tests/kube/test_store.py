@@ -11,6 +11,7 @@ from msgspec.structs import replace
 
 from berth.core.decide import decide
 from berth.core.names import Key
+from berth.core.records import HOLDERS_MAX, Record, Tenure
 from berth.core.requests import Acquire, Acquired, NotAcquired, Renew, Renewed
 from berth.kube.api import KubeClient
 from berth.kube.objects import LEASES, Object
@@ -296,6 +297,36 @@ async def test_a_large_batch_is_bounded_in_time(
     assert len(fault.value.won) + len(fault.value.failed) == 1_000
     assert 16 <= len(fault.value.won) <= 16 * 4
     assert fault.value.failed[keys[-1]].outcome_known, "it was not begun"
+
+
+def shared(holders: int, name_bytes: int, version: int = 1) -> Record:
+    """A lease with so many holders."""
+    tenures = tuple(
+        Tenure(f"holder-{number}-".ljust(name_bytes, "x"), number, 10**15, 30 * SECOND)
+        for number in range(1, holders + 1)
+    )
+    return Record(KEY, version, holders, tenures, "at-least-once")
+
+
+async def test_a_thousand_holders_have_room(store: KubernetesStore) -> None:
+    """As many as a lease may have at all."""
+    await must_win(store, shared(HOLDERS_MAX, 160))
+    observed = await read_one(store)
+    assert observed.record is not None
+    assert len(observed.record.tenures) == HOLDERS_MAX
+    await must_win(store, shared(HOLDERS_MAX, 160, version=2))
+
+
+async def test_a_holder_for_whom_there_is_no_room_is_told_so(store: KubernetesStore) -> None:
+    await must_win(store, shared(600, 253))
+    with pytest.raises(PartlyWritten) as fault:
+        await store.write([shared(HOLDERS_MAX, 253, version=2)])
+    failed = fault.value.failed[KEY]
+    assert failed.outcome_known
+    assert failed.told is not None
+    assert failed.told.startswith("a Lease object has no room for 1000 holders")
+    # Who is in already goes on, and so does who comes in the place of another.
+    await must_win(store, shared(600, 253, version=2))
 
 
 async def test_an_object_that_is_not_ours_is_a_clear_fault(store: KubernetesStore, kube: KubeServer) -> None:

@@ -153,7 +153,7 @@ class BatchHandlers:
         ask.entry.count("error")
         ask.entry.error = str(fault) if isinstance(fault, StoreFault) else f"{type(fault).__name__}: {fault}"
         if isinstance(fault, StoreFault):
-            return Failure("store_unavailable" if fault.outcome_known else "outcome_unknown")
+            return Failure("store_unavailable" if fault.outcome_known else "outcome_unknown", fault.told)
         self._logger.error("operation failed", request_id=ask.entry.request_id, exc_info=fault)
         return Failure("internal")
 

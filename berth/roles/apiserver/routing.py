@@ -190,7 +190,7 @@ def _handle_errors(app: QuartTrio, limits: Limits, logger: Logger) -> None:
     async def store_failed(fault: StoreFault) -> Response:
         code: Code = "store_unavailable" if fault.outcome_known else "outcome_unknown"
         logger.warning("store fault", error=str(fault), code=code, request_id=_entry().request_id)
-        failure = Failure(code, retry_after_seconds=fault.retry_after_seconds)
+        failure = Failure(code, fault.told, retry_after_seconds=fault.retry_after_seconds)
         _entry().error = str(fault)
         return _failure_reply(failure)
 

@@ -22,6 +22,8 @@ SYSTEM_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGrace
 POD_GRACE_SECONDS = 30
 FOREGROUND = "foregroundDeletion"
 
+ANNOTATIONS_MAX = 256 * 1024
+
 _uids = count(1)
 
 
@@ -184,6 +186,11 @@ class Writer:
         return address, self._storage.objects[address]
 
     def _check(self, kind: Kind, name: str, obj: Object) -> None:
+        annotations = obj["metadata"].get("annotations") or {}
+        if sum(len(word) + len(value) for word, value in annotations.items()) > ANNOTATIONS_MAX:
+            raise invalid(
+                kind, name, f"metadata.annotations: Too long: may not be more than {ANNOTATIONS_MAX} bytes"
+            )
         problem = kind.check(obj) if kind.check else None
         if problem:
             raise invalid(kind, name, problem)
