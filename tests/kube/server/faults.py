@@ -36,6 +36,9 @@ class Script:
     def then(self, fault: Fault) -> None:
         self._faults.append(fault)
 
+    def clear(self) -> None:
+        self._faults = []
+
     def next(self, verb: str, plural: str) -> Fault | None:
         for fault in self._faults:
             if fault.meets(verb, plural):

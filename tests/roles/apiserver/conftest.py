@@ -15,6 +15,8 @@ import pytest
 
 from tests.roles.apiserver.https import Caller, Json, Reply
 from tests.support.apiserver import Apiserver, Certificates, apiserver
+from tests.support.clusters import RealCluster, TestCluster, served_cluster
+from tests.support.kube_apiserver import kube_apiserver
 
 KEYS = {"west-key": "west", "east-key": "east:holder", "read-key": "watch:reader", "root-key": "ops:admin"}
 
@@ -57,6 +59,30 @@ def sqlite(certificates: Certificates, tmp_path_factory: pytest.TempPathFactory)
     """Auth none, in an SQLite file."""
     file = tmp_path_factory.mktemp("sqlite") / "leases.db"
     with apiserver(certificates, *sqlite_flags(file), "--auth-mode", "none") as server:
+        yield server
+        _end_well(server)
+
+
+@pytest.fixture(scope="session")
+def test_cluster(
+    certificates: Certificates, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[TestCluster]:
+    """The test API server of a cluster."""
+    with served_cluster(certificates, tmp_path_factory.mktemp("cluster") / "kubeconfig") as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="session")
+def real_cluster() -> Iterator[RealCluster]:
+    """A real kube-apiserver, where there is one."""
+    with kube_apiserver() as server:
+        yield RealCluster(server)
+
+
+@pytest.fixture(scope="session")
+def kubernetes(certificates: Certificates, test_cluster: TestCluster) -> Iterator[Apiserver]:
+    """Auth none, in Lease objects."""
+    with apiserver(certificates, *test_cluster.flags(test_cluster.new_namespace())) as server:
         yield server
         _end_well(server)
 
@@ -146,7 +172,7 @@ def new_path() -> str:
     return f"/v1alpha1/namespaces/n/leases/l{next(_serial)}"
 
 
-@pytest.fixture(scope="session", params=["memory", "sqlite"])
+@pytest.fixture(scope="session", params=["memory", "sqlite", "kubernetes"])
 def store_caller(request: pytest.FixtureRequest) -> Iterator[Caller]:
     """Somebody who may do everything, on each store in turn."""
     with closing(calling(request.getfixturevalue(request.param))) as opened:

@@ -155,6 +155,8 @@ def test_an_empty_batch_has_no_results(caller: Caller) -> None:
     assert ask(caller) == []
 
 
+# On a cluster it is 5,000 calls: what was not reached in time is told so, see `test_kubernetes_faults`.
+@pytest.mark.parametrize("store_caller", ["memory", "sqlite"], indirect=True)
 def test_the_largest_batch(store_caller: Caller) -> None:
     paths = [new_path() for _ in range(5000)]
     results = ask(store_caller, *(operation("acquire", path, holder="a", ttlSeconds=60) for path in paths))

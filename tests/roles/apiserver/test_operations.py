@@ -71,7 +71,7 @@ def test_acquire_what_another_holds_is_refused_with_200(lease: Lease) -> None:
     assert (told["acquired"], told["reason"]) == (False, "held")
     assert (told["holder"], told["fencingToken"]) == ("h", 1)
     assert told["acquiredAt"] == held["acquiredAt"]
-    assert abs(at(told["expiresAt"]) - at(held["expiresAt"])) < timedelta(milliseconds=5)
+    assert abs(at(told["expiresAt"]) - at(held["expiresAt"])) < timedelta(milliseconds=500)
     assert 25 < told["remainingSeconds"] <= 30
 
 
@@ -183,7 +183,7 @@ def test_get_what_is_held(lease: Lease) -> None:
     assert set(tenure) == {"holder", "fencingToken", "acquiredAt", "expiresAt", "remainingSeconds"}
     namespace, _, name = lease.path.removeprefix("/v1alpha1/namespaces/").partition("/leases/")
     expires_at = told.pop("expiresAt")
-    assert abs(at(expires_at) - at(held["expiresAt"])) < timedelta(milliseconds=5)
+    assert abs(at(expires_at) - at(held["expiresAt"])) < timedelta(milliseconds=500)
     assert told == {
         "namespace": namespace,
         "name": name,
