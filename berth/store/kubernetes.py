@@ -57,7 +57,9 @@ AT_ONCE = 16
 PAGE_WORTH = 20
 """One page of a list costs as much as reading so many objects one by one."""
 
-TRIES_MAX = 4
+TRIES_MAX = 30
+"""So often one write is tried where others only touch the metadata, if there is time."""
+
 _SCAN_CHUNK = 500
 
 

@@ -215,7 +215,7 @@ async def test_a_storm_of_conflicts_ends(store: KubernetesStore, kube: KubeServe
     await must_win(store, held())
     kube.fail(Fault(verb="update", plural="leases", times=3, status=409, reason="Conflict"))
     await must_win(store, replace(held(), version=2))
-    kube.fail(Fault(verb="update", plural="leases", times=9, status=409, reason="Conflict"))
+    kube.fail(Fault(verb="update", plural="leases", times=99, status=409, reason="Conflict"))
     with pytest.raises(PartlyWritten) as fault:
         await store.write([replace(held(), version=3)])
     assert fault.value.failed[KEY].outcome_known
