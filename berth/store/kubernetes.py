@@ -203,7 +203,7 @@ class KubernetesStore:
         try:
             session_in(obj) if is_session(obj) else lease_in(obj)
         except NotOurs as fault:
-            raise StoreFault(str(fault), outcome_known=True) from fault
+            raise StoreFault(str(fault), outcome_known=True, told=str(fault)) from fault
         self.informer.observe(obj)
         return obj
 

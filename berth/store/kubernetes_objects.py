@@ -188,7 +188,7 @@ def lease_in(obj: Mapping[str, Any]) -> Record:
     key = Key(text(written.get(NAMESPACE)), text(written.get(NAME)))
     if not key.namespace or not key.name or lease_name(key) != text(metadata(obj).get("name")):
         raise NotOurs(
-            f"lease object {text(metadata(obj).get('name'))} is not berth's: its annotations say so"
+            f"the Lease object {text(metadata(obj).get('name'))} is in the way: its annotations are not berth's"
         )
     version, token = version_in(obj), _number(spec.get("leaseTransitions"))
     acquired_at_us = parsed_time(spec.get("acquireTime")) or 0
@@ -213,7 +213,7 @@ def session_in(obj: Mapping[str, Any]) -> Session:
     more = _more(obj, SessionMore)
     name, spec = text(metadata(obj).get("name")), mapping(obj.get("spec"))
     if more is None or session_name(more.id) != name:
-        raise NotOurs(f"lease object {name}: its annotations are not those of a session of berth's")
+        raise NotOurs(f"the Lease object {name} is in the way: its annotations are not those of a session")
     return Session(
         more.id,
         version_in(obj),

@@ -331,7 +331,7 @@ async def test_a_holder_for_whom_there_is_no_room_is_told_so(store: KubernetesSt
 
 async def test_an_object_that_is_not_ours_is_a_clear_fault(store: KubernetesStore, kube: KubeServer) -> None:
     kube.create(LEASES, {"metadata": {"name": NAME}, "spec": {"holderIdentity": "x"}}, NAMESPACE)
-    with pytest.raises(StoreFault, match="not berth's"):
+    with pytest.raises(StoreFault, match="is in the way"):
         await store.read([KEY])
 
 
