@@ -187,9 +187,8 @@ def lease_in(obj: Mapping[str, Any]) -> Record:
     written, spec = annotations_of(obj), mapping(obj.get("spec"))
     key = Key(text(written.get(NAMESPACE)), text(written.get(NAME)))
     if not key.namespace or not key.name or lease_name(key) != text(metadata(obj).get("name")):
-        raise NotOurs(
-            f"the Lease object {text(metadata(obj).get('name'))} is in the way: its annotations are not berth's"
-        )
+        name = text(metadata(obj).get("name"))
+        raise NotOurs(f"the Lease object {name} is in the way: its annotations are not berth's")
     version, token = version_in(obj), _number(spec.get("leaseTransitions"))
     acquired_at_us = parsed_time(spec.get("acquireTime")) or 0
     renewed_at_us = parsed_time(spec.get("renewTime")) or 0
