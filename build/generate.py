@@ -1,16 +1,18 @@
 #!/usr/bin/env python3
 """Writes what follows from declarations: docs/configuration.md, the tables of docs/berthlease.md, the
-CustomResourceDefinition, the operator's roles. A test finds them out of date.
+CustomResourceDefinition, manifests. A test finds them out of date.
 
 `.venv/bin/python build/generate.py`
 """
 
 import re
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
+import kubernetes_store
 import yaml
 
 from berth.cli.client_options import ClientOptions
@@ -29,7 +31,7 @@ ROOT = Path(__file__).resolve().parent.parent
 CONFIGURATION = ROOT / "docs" / "configuration.md"
 DEFINITION = ROOT / "charts" / "berth-operator" / "crds" / "berthlease.yaml"
 BERTHLEASE = ROOT / "docs" / "berthlease.md"
-OPERATOR_RBAC = ROOT / "packaging" / "kubernetes" / "operator-rbac.yaml"
+MANIFESTS = ROOT / "packaging" / "kubernetes"
 
 HEAD = """\
 # Configuration
@@ -146,7 +148,8 @@ WRITTEN: dict[Path, Callable[[], str]] = {
     CONFIGURATION: configuration,
     DEFINITION: crd,
     BERTHLEASE: berthlease,
-    OPERATOR_RBAC: operator_rbac,
+    MANIFESTS / "operator-rbac.yaml": operator_rbac,
+    **{MANIFESTS / name: partial(str, content) for name, content in kubernetes_store.files()},
 }
 
 

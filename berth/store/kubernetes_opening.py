@@ -25,6 +25,9 @@ from berth.store.kubernetes_objects import SELECTOR, trial_object
 
 SYNC_SECONDS = 30.0
 
+VERBS = ("create", "get", "list", "watch", "update", "delete")
+"""All that is ever asked of Lease objects."""
+
 
 class KubernetesSettings(NamedTuple):
     """Where the Lease objects are, and how often the cluster may be asked. `kubeconfig` None: in-cluster."""
@@ -80,9 +83,10 @@ async def _access(settings: KubernetesSettings) -> Access:
 async def _try_all(client: KubeClient, namespace: str) -> None:
     """Make each call once, so that nothing comes of it. Raises StoreRefused."""
     refused: dict[str, Forbidden] = {}
-    for verb, call in _calls(client, namespace).items():
+    calls = _calls(client, namespace)
+    for verb in VERBS:
         try:
-            await call()
+            await calls[verb]()
         except Forbidden as fault:
             refused[verb] = fault
         except NotFound as fault:

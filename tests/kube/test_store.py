@@ -20,7 +20,7 @@ from berth.store import kubernetes
 from berth.store.api import PartlyWritten, Store, StoreFault, StoreRefused
 from berth.store.kubernetes import KubernetesStore
 from berth.store.kubernetes_objects import LEASE, MANAGED_BY, MORE, VERSION
-from berth.store.kubernetes_opening import opened_on
+from berth.store.kubernetes_opening import VERBS, opened_on
 from tests.kube.conftest import Cluster, until
 from tests.kube.server.faults import Fault
 from tests.kube.server.kinds import NAMESPACES
@@ -408,3 +408,19 @@ class TestOpening:
 
     async def test_nothing_is_left_of_the_trial(self, store: KubernetesStore, kube: KubeServer) -> None:
         assert kube.storage.of("leases", NAMESPACE) == []
+
+
+async def test_the_rights_are_those_that_are_used(store: KubernetesStore, kube: KubeServer) -> None:
+    """Each call of a store, and nothing that its Role does not allow."""
+    kube.calls.clear()
+    ended = replace(SESSIONS[0], version=2, ended="clean", ended_at_us=1)
+    await must_win(store, held(), SESSIONS[0])
+    await must_win(store, replace(held(), version=2), ended)
+    await store.read([KEY])
+    await store.read([Key("default", f"lease-{number}") for number in range(100)])
+    await store.forget([SESSIONS[0].id])
+    await store.ping()
+    for watch in kube.watches.open:
+        watch.end()
+    await until(lambda: kube.asked_for("watch", "leases"), within_seconds=10)
+    assert set(kube.calls) == {(verb, "leases") for verb in VERBS}

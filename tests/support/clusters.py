@@ -10,7 +10,7 @@ import ssl
 import threading
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import count
@@ -26,7 +26,7 @@ from berth.runtime.log import Logs
 from berth.runtime.serve import Server, serve_app
 from berth.runtime.tls import ServerTls, TlsFiles
 from tests.kube.server.faults import Fault
-from tests.kube.server.kinds import NAMESPACES
+from tests.kube.server.kinds import NAMESPACES, SERVICE_ACCOUNTS
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import as_app
 from tests.support.apiserver import Certificates
@@ -46,16 +46,21 @@ class Cluster:
     def __init__(self, url: str, context: ssl.SSLContext, kubeconfig: Path) -> None:
         self.url = url
         self.kubeconfig = kubeconfig
+        self.headers: dict[str, str] = {}
+        self.told: Mapping[str, str] = {}
+        """The headers of the last answer."""
+
         self._context = context
 
     def ask(
         self, method: str, path: str, body: object = None, content_type: str = "application/json"
     ) -> tuple[int, Any]:
         data = None if body is None else json.dumps(body).encode()
-        headers = {} if body is None else {"Content-Type": content_type}
+        headers = self.headers | ({} if body is None else {"Content-Type": content_type})
         request = urllib.request.Request(self.url + path, data, headers, method=method)
         try:
             with urllib.request.urlopen(request, timeout=CALL_SECONDS, context=self._context) as reply:
+                self.told = reply.headers
                 return reply.status, json.load(reply)
         except urllib.error.HTTPError as refusal:
             with refusal:
@@ -104,6 +109,17 @@ class Cluster:
         )
 
 
+def _kubeconfig(url: str, ca_file: Path, user: str) -> str:
+    return f"""\
+apiVersion: v1
+kind: Config
+current-context: test
+clusters: [{{name: test, cluster: {{server: "{url}", certificate-authority: {ca_file}}}}}]
+users: [{{name: test, user: {{{user}}}}}]
+contexts: [{{name: test, context: {{cluster: test, user: test}}}}]
+"""
+
+
 class TestCluster(Cluster):
     """The test API server."""
 
@@ -114,16 +130,7 @@ class TestCluster(Cluster):
     ) -> None:
         super().__init__(url, ssl.create_default_context(cafile=str(certificates.ca_file)), kubeconfig)
         self._do = do
-        kubeconfig.write_text(
-            f"""\
-apiVersion: v1
-kind: Config
-current-context: test
-clusters: [{{name: test, cluster: {{server: "{url}", certificate-authority: {certificates.ca_file}}}}}]
-users: [{{name: admin, user: {{}}}}]
-contexts: [{{name: test, context: {{cluster: test, user: admin}}}}]
-"""
-        )
+        kubeconfig.write_text(_kubeconfig(url, certificates.ca_file, ""))
 
     def do(self, what: Callable[[KubeServer], T]) -> T:
         return self._do(what)
@@ -145,6 +152,18 @@ class RealCluster(Cluster):
         server.admin.configure_cert(context)
         super().__init__(server.url, context, server.kubeconfig(server.folder / "kubeconfig"))
         self.server = server
+
+    def account(self, namespace: str, name: str) -> Cluster:
+        """The same as a service account sees it, by a token."""
+        path = SERVICE_ACCOUNTS.path(namespace, name, "token")
+        wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+        token = self.done("POST", path, wanted)["status"]["token"]
+        kubeconfig = self.server.folder / f"{namespace}-{name}"
+        ca = self.server.folder / "ca.crt"
+        kubeconfig.write_text(_kubeconfig(self.url, ca, f'token: "{token}"'))
+        seen = Cluster(self.url, ssl.create_default_context(cadata=self.server.ca_pem), kubeconfig)
+        seen.headers["Authorization"] = f"Bearer {token}"
+        return seen
 
 
 @contextmanager
