@@ -12,7 +12,7 @@ from berth.service.leases import LeaseService, open_leases
 from berth.service.limits import Limits, LimitSettings
 from berth.service.rounds import Recall
 from berth.service.sweeper import Sweeping
-from berth.store.api import Store
+from berth.store.api import SharedStore, Store
 from berth.wire.replies import watch_line
 from tests.support.clocks import TrioClock
 
@@ -27,6 +27,7 @@ async def opened(
     limits: Limits | None = None,
     gather_seconds: float = 0,
     recall: Recall | None = None,
+    shared: SharedStore | None = None,
 ) -> AsyncGenerator[LeaseService]:
     clock = clock or TrioClock()
     logger = Logs("error").logger("test")
@@ -41,5 +42,6 @@ async def opened(
         encode=watch_line,
         gather_seconds=gather_seconds,
         recall=recall,
+        shared=shared,
     ) as leases:
         yield leases

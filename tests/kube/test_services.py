@@ -1,0 +1,197 @@
+"""Whole lease services on one cluster, whose clocks are hours apart, step, and agree on nothing."""
+
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack
+from itertools import count, pairwise
+from random import Random
+from typing import NamedTuple
+
+import pytest
+import trio
+import trio.testing
+
+from berth.core.names import Key
+from berth.core.requests import Acquire, Acquired, Release, Renew, Renewed
+from berth.core.sessions import OpenSession, SessionAlive
+from berth.kube.api import KubeClient
+from berth.service.leases import LeaseService
+from berth.store.api import StoreFault
+from berth.store.kubernetes_opening import opened_on
+from tests.kube.server.kinds import NAMESPACES
+from tests.kube.server.rest import KubeServer
+from tests.kube.server.serving import Known, Network
+from tests.runtime.conftest import Journal
+from tests.support.clocks import TrioClock
+from tests.support.service import opened
+
+NAMESPACE = "coordination"
+KEY = Key("default", "a")
+SECOND_US = 1_000_000
+HOUR_US = 3600 * SECOND_US
+Clock = trio.testing.MockClock
+
+
+class OwnClock(TrioClock):
+    """Runs as Trio's does, and shows another time; `step_us` is by how much somebody has set it."""
+
+    def __init__(self, up_us: int, ahead_us: int) -> None:
+        self._up_us = up_us
+        self._ahead_us = ahead_us
+        self.step_us = 0
+
+    def boot_us(self) -> int:
+        return super().boot_us() + self._up_us
+
+    def wall_us(self) -> int:
+        return super().wall_us() + self._ahead_us + self.step_us
+
+
+class Replica(NamedTuple):
+    service: LeaseService
+    network: Network
+    clock: OwnClock
+
+
+@pytest.fixture
+def kube(kube: KubeServer) -> KubeServer:
+    kube.create(NAMESPACES, {"metadata": {"name": NAMESPACE}}, "")
+    return kube
+
+
+@pytest.fixture
+async def replicas(kube: KubeServer, journal: Journal) -> AsyncGenerator[list[Replica]]:
+    """Three of them: five hours ahead, right, and a day behind."""
+    async with AsyncExitStack() as stack:
+        found: list[Replica] = []
+        for up_us, ahead_us in ((10 * HOUR_US, 5 * HOUR_US), (0, 0), (3, -24 * HOUR_US)):
+            network, clock = Network(kube), OwnClock(up_us, ahead_us)
+            client = KubeClient(Known(), network)
+            store = await stack.enter_async_context(
+                opened_on(client, NAMESPACE, clock, journal.logger, Random(1))
+            )
+            service = await stack.enter_async_context(
+                opened(store, clock=clock, recall=store.recall, shared=store)
+            )
+            found.append(Replica(service, network, clock))
+        yield found
+
+
+async def test_a_lease_that_is_kept_is_not_taken_and_one_that_is_not_is(
+    replicas: list[Replica], autojump_clock: Clock
+) -> None:
+    ahead, right, behind = replicas
+    assert isinstance(await ahead.service.acquire(KEY, Acquire("a", 10 * SECOND_US)), Acquired)
+    renewed_at = 0.0
+    for turn in range(10):
+        await trio.sleep(4)
+        right.clock.step_us += (-1) ** turn * turn * HOUR_US
+        renewing = replicas[turn % 3].service
+        assert isinstance(await renewing.renew(KEY, Renew("a", 1, 10 * SECOND_US)), Renewed)
+        renewed_at = trio.current_time()
+        for each in replicas:
+            assert not isinstance(await each.service.acquire(KEY, Acquire("b", SECOND_US)), Acquired)
+    waited = await behind.service.acquire_waiting(KEY, Acquire("b", 10 * SECOND_US), 30)
+    assert isinstance(waited.outcome, Acquired)
+    assert waited.outcome.view.token == 2
+    assert 10 < trio.current_time() - renewed_at < 10.1
+    assert not isinstance(await ahead.service.renew(KEY, Renew("a", 1, 10 * SECOND_US)), Renewed)
+
+
+async def test_a_session_that_is_kept_keeps_its_lease(replicas: list[Replica], autojump_clock: Clock) -> None:
+    ahead, right, behind = replicas
+    opening = OpenSession("s", "a", "", 10 * SECOND_US)
+    assert isinstance(await behind.service.open_session(opening), SessionAlive)
+    assert isinstance(await ahead.service.acquire(KEY, Acquire("a", session="s")), Acquired)
+    renewed_at = 0.0
+    for turn in range(6):
+        await trio.sleep(4)
+        assert isinstance(await replicas[turn % 3].service.renew_session("s"), SessionAlive)
+        renewed_at = trio.current_time()
+        for each in replicas:
+            assert not isinstance(await each.service.acquire(KEY, Acquire("b", SECOND_US)), Acquired)
+    waited = await right.service.acquire_waiting(KEY, Acquire("b", 10 * SECOND_US), 30)
+    assert isinstance(waited.outcome, Acquired)
+    assert 10 < trio.current_time() - renewed_at < 10.1
+    assert not isinstance(await behind.service.renew_session("s"), SessionAlive)
+
+
+class Span(NamedTuple):
+    """From when its grant was told, until when its holder may have acted."""
+
+    token: int
+    begun: float
+    ended: float
+
+
+@pytest.mark.parametrize("seed", range(5))
+async def test_nobody_has_company(
+    replicas: list[Replica], kube: KubeServer, seed: int, autojump_clock: Clock
+) -> None:
+    """Holders who crash and ask whichever replica; clocks that are set; networks and watches are lost."""
+    rng, spans = Random(seed), list[Span]()
+
+    async def contend(name: str) -> None:
+        for turn in count():
+            holder = f"{name}-{turn}"
+            await trio.sleep(rng.uniform(0, 2))
+            sent = trio.current_time()
+            try:
+                outcome = await rng.choice(replicas).service.acquire(KEY, Acquire(holder, 6 * SECOND_US))
+            except StoreFault:
+                continue
+            if isinstance(outcome, Acquired):
+                begun = trio.current_time()
+                ended = await hold(holder, outcome.view.token, sent)
+                spans.append(Span(outcome.view.token, begun, ended))
+
+    async def hold(holder: str, token: int, sent: float) -> float:
+        deadline, over = sent + 6, trio.current_time() + rng.uniform(0, 20)
+        while trio.current_time() < min(deadline, over):
+            asked = trio.current_time()
+            with trio.move_on_at(deadline):
+                try:
+                    outcome = await rng.choice(replicas).service.renew(
+                        KEY, Renew(holder, token, 6 * SECOND_US)
+                    )
+                except StoreFault:
+                    pass
+                else:
+                    if not isinstance(outcome, Renewed):
+                        return trio.current_time()
+                    deadline = asked + 6
+                await trio.sleep(2)
+        ended = min(trio.current_time(), deadline)
+        if rng.random() < 0.6:
+            try:
+                await rng.choice(replicas).service.release(KEY, Release(holder, token))
+            except StoreFault:
+                pass
+        else:
+            await trio.sleep_until(deadline)
+        return ended
+
+    async def trouble() -> None:
+        while True:
+            await trio.sleep(rng.uniform(1, 10))
+            victim = rng.choice(replicas)
+            victim.clock.step_us = round(rng.uniform(-30, 30)) * HOUR_US
+            victim.network.latency_seconds = rng.choice((0, 0.1, 1))
+            kube.compact()
+            for watch in list(kube.watches.open):
+                if rng.random() < 0.3:
+                    watch.cut()
+            if rng.random() < 0.3:
+                victim.network.down = True
+                await trio.sleep(rng.uniform(0, 8))
+                victim.network.down = False
+
+    with trio.move_on_after(900):
+        async with trio.open_nursery() as nursery:
+            for number in range(4):
+                nursery.start_soon(contend, f"h{number}")
+            nursery.start_soon(trouble)
+    spans.sort()
+    assert len(spans) > 30
+    for one, following in pairwise(spans):
+        assert one.token < following.token
+        assert one.ended <= following.begun, (one, following)
