@@ -64,7 +64,7 @@ def kept_and_lost(stage: Stage) -> Finding:
                 spare >= 0,
             ),
         ],
-        f"Ttl {TTL_SECONDS} s, heartbeat {HEARTBEAT_SECONDS} s, a Deployment each, for {WINDOW_SECONDS:.0f} s. "
+        f"Ttl {TTL_SECONDS} s, heartbeat {HEARTBEAT_SECONDS} s, one Deployment each, {WINDOW_SECONDS:.0f} s. "
         f"From its start on the operator took {took:.0f} s to acquire all, write their status and start the "
         f"targets. Then the API server was stopped (SIGSTOP): {LEASES:,} stops at {stops:.0f} a second.",
     )

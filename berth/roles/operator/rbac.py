@@ -52,7 +52,7 @@ _RBAC = "rbac.authorization.k8s.io"
 
 
 def manifest() -> list[dict[str, Any]]:
-    """The objects that give the service account what it needs, and who scrapes its metrics over HTTPS theirs."""
+    """The objects that give the service account what it needs, and who scrapes its metrics what they do."""
     scraping = {"nonResourceURLs": ["/metrics"], "verbs": ["get"]}
     return [
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}},
