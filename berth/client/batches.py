@@ -30,16 +30,24 @@ _AT_ONCE = 500
 
 @dataclass(frozen=True, slots=True)
 class Single(Generic[ResultT]):
-    """One operation of a batch: what is sent, and how its result is read, as the single call's reply."""
+    """One operation of a batch: what is sent, and how its result is read, as the single call's reply.
+
+    `before` is sent just before it, in the same request; what becomes of that shows in the result.
+    """
 
     operation: routes.Operation
     body: BatchOperation
     read: Reader[ResultT]
+    before: BatchOperation | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class AcquireRequest:
-    """What `BerthClient.acquire` takes, as one of many."""
+    """What `BerthClient.acquire` takes, as one of many.
+
+    `in_place_of` is the token of a tenure of the same holder that is given up for this one, with nobody in
+    between: the way from a ttl to a session.
+    """
 
     namespace: str
     name: str
@@ -50,6 +58,7 @@ class AcquireRequest:
     semantics: Semantics | None = None
     max_holders: int | None = None
     lock_delay_seconds: int | None = None
+    in_place_of: int | None = None
 
     def single(self) -> Single[AcquireReply]:
         body = BatchAcquire(
@@ -62,7 +71,12 @@ class AcquireRequest:
             max_holders=self.max_holders,
             lock_delay_seconds=whole(self.lock_delay_seconds, "lock_delay_seconds"),
         )
-        return Single(routes.ACQUIRE, body, partial(believe.grant, holder=self.holder))
+        before = None
+        if self.in_place_of is not None:
+            before = BatchRelease(
+                self.namespace, self.name, holder=self.holder, fencing_token=self.in_place_of
+            )
+        return Single(routes.ACQUIRE, body, partial(believe.grant, holder=self.holder), before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,18 +125,20 @@ async def results(ask: Ask, singles: Sequence[Single[ResultT]]) -> list[ResultT 
     found: dict[int, ResultT | BerthError] = {}
     broken: BerthError | None = None
     for places, body in _requests(singles, found):
+        asked = [place for place in places if place is not None]
         if broken is not None:
-            found.update(dict.fromkeys(places, broken))
+            found.update(dict.fromkeys(asked, broken))
             continue
         read = partial(believe.batch, count=len(places))
         try:
             told = await ask(Call(routes.BATCH, routes.BATCH.path, read, lambda _, body=body: body))
         except BerthError as fault:
-            found.update(dict.fromkeys(places, fault))
+            found.update(dict.fromkeys(asked, fault))
             broken = _of_the_rest(fault)
             continue
         for number, (place, raw) in enumerate(zip(places, told, strict=True), 1):
-            found[place] = _result(singles[place], raw)
+            if place is not None:
+                found[place] = _result(singles[place], raw)
             if number % _AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
     return [found[place] for place in range(len(singles))]
@@ -130,22 +146,26 @@ async def results(ask: Ask, singles: Sequence[Single[ResultT]]) -> list[ResultT 
 
 def _requests(
     singles: Sequence[Single[ResultT]], found: dict[int, ResultT | BerthError]
-) -> Iterator[tuple[list[int], bytes]]:
-    """Bodies that a server takes, and the places of what is in each. What cannot be sent is found so."""
-    places: list[int] = []
+) -> Iterator[tuple[list[int | None], bytes]]:
+    """Bodies that a server takes, and the places of what is in each, None for what has none of its own. What
+    cannot be sent is found so."""
+    places: list[int | None] = []
     parts: list[bytes] = []
     size = 0
     for place, single in enumerate(singles):
+        own: list[int | None] = [place] if single.before is None else [None, place]
         try:
             part = json_of(single.body)
+            if single.before is not None:
+                part = json_of(single.before) + b"," + part
         except Invalid as refusal:
             found[place] = refusal
             continue
         full = len(_HEAD) + size + len(part) + len(_TAIL) > routes.BATCH_MAX_BYTES
-        if parts and (full or len(parts) == routes.BATCH_MAX):
+        if parts and (full or len(places) + len(own) > routes.BATCH_MAX):
             yield places, _HEAD + b",".join(parts) + _TAIL
             places, parts, size = [], [], 0
-        places.append(place)
+        places += own
         parts.append(part)
         size += len(part) + 1
     if parts:

@@ -194,3 +194,25 @@ async def test_after_a_request_that_failed_the_others_are_not_sent(
     found = await client.acquire_many(wanted(*["db"] * (BATCH_MAX + 1)))
     assert (type(found[0]), type(found[-1])) == kinds
     assert {len(request.body["operations"]) for request in server.requests} == {BATCH_MAX}
+
+
+async def test_a_tenure_that_is_given_up_for_another_goes_with_it(
+    client: BerthClient, server: Scripted
+) -> None:
+    over = [AcquireRequest("default", "db", holder="team/me", session="s1", in_place_of=6)]
+    server.will(
+        told(granted(1), refused(409, "stale_token"), granted(7)),
+        told(*[{"status": 204}, granted(7)] * (BATCH_MAX // 2)),
+        told({"status": 204}, granted(8)),
+    )
+    found = await client.acquire_many([*wanted("other"), *over])
+    assert [each.fencing_token for each in found if isinstance(each, AcquireReply)] == [1, 7]
+    where = {"namespace": "default", "name": "db", "holder": "team/me"}
+    sent = server.requests[0].body["operations"]
+    assert sent[1:] == [
+        {"op": "release", **where, "fencingToken": 6},
+        {"op": "acquire", **where, "session": "s1"},
+    ]
+    found = await client.acquire_many(over * (BATCH_MAX // 2 + 1))
+    tokens = [each.fencing_token for each in found if isinstance(each, AcquireReply)]
+    assert tokens == [7] * (BATCH_MAX // 2) + [8], "no request ends between the two"

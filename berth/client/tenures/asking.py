@@ -102,18 +102,18 @@ class Asking:
 
     async def _ask(self, session: Session, entries: list[Entry]) -> None:
         """Ask for what is wanted, or see that it is held still."""
-        asked = [(entry, _terms(entry)) for entry in entries]
+        asked = [(entry, _terms(entry), entry.in_place_of) for entry in entries]
         async with self._limit:
             for entry in entries:
                 entry.asked_at = trio.current_time()
             replies = await self._replies(session, [_request(*each, session) for each in asked])
         again_seconds = self._book.rng.uniform(*AGAIN_SECONDS)
-        for (entry, terms), reply in zip(asked, replies, strict=True):
+        for (entry, terms, in_place_of), reply in zip(asked, replies, strict=True):
             entry.asked_at = trio.current_time()
             if isinstance(reply, BerthError):
                 self._failed(entry, session, reply, again_seconds)
             elif reply.acquired:
-                self._book.granted(entry, reply, session, terms)
+                self._book.granted(entry, reply, session, terms, in_place_of)
             else:
                 self._denied(entry, reply, again_seconds)
             self._book.asked(entry)
@@ -147,6 +147,11 @@ class Asking:
         if isinstance(fault, Conflict) and fault.code == "session_ended":
             self._book.stall(entry, session)
             return
+        if isinstance(fault, Conflict) and fault.code == "held_by_ttl" and not entry.by_ttl:
+            entry.by_ttl = True
+            if entry.in_place_of is not None:
+                self._book.ask(entry)
+                return
         if isinstance(fault, Conflict):
             holder = entry.lease.holder if fault.code.startswith("held_by") else ""
             self._book.denied(entry, holder, fault.code)
@@ -179,7 +184,7 @@ def _terms(entry: Entry) -> Terms:
     return replace(entry.terms, semantics="at-most-once" if entry.tenure.exclusive else "at-least-once")
 
 
-def _request(entry: Entry, terms: Terms, session: Session) -> AcquireRequest:
+def _request(entry: Entry, terms: Terms, in_place_of: int | None, session: Session) -> AcquireRequest:
     return AcquireRequest(
         entry.lease.namespace,
         entry.lease.name,
@@ -187,4 +192,5 @@ def _request(entry: Entry, terms: Terms, session: Session) -> AcquireRequest:
         session=session.id,
         semantics=terms.semantics,
         lock_delay_seconds=terms.lock_delay_seconds or None,
+        in_place_of=in_place_of,
     )

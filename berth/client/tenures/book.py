@@ -219,8 +219,10 @@ class Book:
                 group.want()
         self._stalled = {entry for entry in self._stalled if self._session_of(entry) is not None}
 
-    def granted(self, entry: Entry, reply: AcquireReply, session: Session, terms: Terms) -> None:
-        if entry.granted(reply, session, terms, self.now()):
+    def granted(
+        self, entry: Entry, reply: AcquireReply, session: Session, terms: Terms, in_place_of: int | None
+    ) -> None:
+        if entry.granted(reply, session, terms, in_place_of, self.now()):
             self.stall(entry, session)
         else:
             self.where.pop(entry.lease, None)

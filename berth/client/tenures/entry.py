@@ -37,6 +37,8 @@ class Entry:
         """Tokens of tenures that are to be given up, and of which the server has not said that they are."""
         self.other: Standby | None = None
         self.trouble = ""
+        self.by_ttl = False
+        """What a process before has recorded stands by a ttl; it is to be changed over to the session."""
         self.asking = False
         self.asked_at = -1.0
         """When it was last asked for, by Trio's clock; negative: never."""
@@ -54,6 +56,11 @@ class Entry:
     def is_unconfirmed(self) -> bool:
         """Whether it is held only by what a process before has recorded."""
         return self.loss is None and self.tenure is not None and self.tenure.session is None
+
+    @property
+    def in_place_of(self) -> int | None:
+        """The token of the tenure that is given up for the one that is asked for."""
+        return self.tenure.token if self.by_ttl and self.is_unconfirmed and self.tenure is not None else None
 
     @property
     def goes_on(self) -> bool:
@@ -124,7 +131,9 @@ class Entry:
         self.told = gist
         return news
 
-    def granted(self, reply: AcquireReply, session: Session, terms: Terms, now: Reading) -> bool:
+    def granted(
+        self, reply: AcquireReply, session: Session, terms: Terms, in_place_of: int | None, now: Reading
+    ) -> bool:
         """Take up that the server granted it under the session; whether that is to be renewed before it
         counts, because too little time is left."""
         self.look(now)
@@ -137,11 +146,11 @@ class Entry:
             return False
         clean = None if reply.clean_handover is UNSET else reply.clean_handover
         new = Tenure(token, session, terms.exclusive, session.sent, reply.acquired_at, clean)
-        same = tenure is not None and tenure.token == token
+        same = tenure is not None and tenure.token in (token, in_place_of)
         if tenure is not None and tenure.exclusive and not same and self.loss is None:
             self.loss = "refused"
         if self.loss is not None:
-            self.spare = None if same else new
+            self.spare = None if tenure is not None and tenure.token == token else new
             return False
         if tenure is not None and same and tenure.session is session:
             return False

@@ -162,3 +162,24 @@ async def test_a_recorded_token_counts_once(place: Place) -> None:
     held = a.standing()
     assert isinstance(held, Held)
     assert held.token == 2
+
+
+@played()
+async def test_a_recorded_tenure_by_ttl_is_changed_over_with_nobody_in_between(place: Place) -> None:
+    hand = place.by_hand()
+    await hand.acquire("team", "db", holder="a", ttl_seconds=20)
+    await hand.acquire("team", "queue", holder="a", ttl_seconds=20)
+    b = place.site("b")
+    b.want()
+    await trio.sleep(1)
+    a = place.site("a")
+    a.want(recorded_token=1)
+    a.want("queue", recorded_token=7)
+    await trio.sleep(0.1)
+    [held] = a.told()
+    assert isinstance(held, Held)
+    assert (held.token, held.ttl_seconds) == (2, TTL)
+    assert a.told("queue") == [Lost(7, "refused")], "another process has it by now"
+    await trio.sleep(40)
+    assert a.standing() == held
+    assert b.standing() == Standby("a", "held")
