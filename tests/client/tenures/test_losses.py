@@ -181,3 +181,13 @@ async def test_what_is_at_least_once_ends_when_it_is_refused(place: Place) -> No
     assert grabbed.acquired
     await trio.sleep(TTL)
     assert a.standing() == Lost(1, "refused")
+
+
+@played()
+async def test_answers_that_take_almost_a_heartbeat_lose_nothing(place: Place) -> None:
+    """The next renewal is due by then."""
+    a = await holding(place)
+    place.network.delays["s1", "a"] = 3.7
+    await trio.sleep(10 * TTL)
+    assert isinstance(a.standing(), Held)
+    assert not [standing for standing in a.told() if isinstance(standing, Lost)]
