@@ -34,12 +34,17 @@ class Life(NamedTuple):
     over_by_us: float = -inf
 
     def renewed(self, asked: Operation, until_us: float) -> "Life":
-        """After the invocation and after the write before, and never to an earlier end."""
+        """After the invocation and after the write before, and never to an earlier end.
+
+        Where more than the ttl is left, that is what it is renewed for: as much as was left when it was
+        judged, from when it was written.
+        """
         since_us = max(asked.invoked_us, self.since_us)
+        by_us = latest(asked, until_us)
         slack_us = asked.ttl_us * RATE_PPM // 1_000_000 + JITTER_US
         return Life(
             max(self.ends_after_us, since_us + asked.ttl_us - slack_us),
-            max(self.ends_before_us, latest(asked, until_us) + asked.ttl_us + slack_us),
+            max(self.ends_before_us + by_us - asked.invoked_us, by_us + asked.ttl_us + slack_us),
             since_us,
         )
 

@@ -46,6 +46,11 @@ RIGHT: dict[str, History] = {
         renew("a", 1, 2, 1, ttl=1),
         held("c", 9, 9.5, 1, "a"),
     ],
+    "what was left at the reading is left at the write": [
+        grant("a", 0, 1, 1),
+        renew("a", 2, 5, 1, ttl=1),
+        held("c", 13.5, 13.9, 1, "a"),
+    ],
     "two ask at once, the later one wins": [
         refused("a", 0, 5, 1, "b"),
         grant("b", 1, 4, 1),
@@ -329,6 +334,11 @@ TOO_LONG: dict[str, History] = {
         maybe("a", "renew", 14, 1),
     ],
     "told as held after the ttl": [grant("a", 0, 1, 1), refused("b", 12, 13, 1, "a")],
+    "told as held after what was left": [
+        grant("a", 0, 1, 1),
+        renew("a", 2, 5, 1, ttl=1),
+        held("c", 14.5, 14.9, 1, "a"),
+    ],
     "renewed after the ttl": [grant("a", 0, 1, 1), renew("a", 12, 13, 1)],
     "kept after the ttl": [grant("a", 0, 1, 1), grant("a", 12, 13, 1)],
     "seen as free, then as held": [grant("a", 0, 9, 1), free("c", 10, 11, 1), held("d", 12, 13, 1, "a")],
