@@ -14,10 +14,9 @@ from random import Random
 import trio
 
 from berth.runtime.http import HttpClient
+from tests.histories import leases
 from tests.histories.backends import Backend, Name, backend
-from tests.histories.checker import check
 from tests.histories.direct import Stored, tenures, violations
-from tests.histories.leases import Leases
 from tests.histories.load import Client, read_all
 from tests.histories.nemesis import Nemesis
 from tests.histories.operations import Operation, by_key, must_be_whole, write_lines
@@ -102,7 +101,7 @@ def judge(report: Report, stored: Mapping[str, Stored], *, observes: bool) -> No
     """Everything that can be said against the history."""
     must_be_whole(report.history)
     for key, operations in by_key(report.history).items():
-        verdict = check(operations, Leases(observes=observes))
+        verdict = leases.judge(operations, observes=observes)
         report.steps += verdict.steps
         if verdict.answer != "right":
             report.violations.append(f"{key} is {verdict.answer}: {verdict.text}")

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.histories.checker import check
-from tests.histories.leases import Leases
+from tests.histories.leases import Leases, judge
 from tests.histories.operations import (
     by_key,
     must_be_whole,
@@ -20,27 +20,27 @@ from tests.histories.tables import RIGHT, TOO_LONG, WRONG
 @pytest.mark.parametrize("name", RIGHT)
 def test_right_histories_are_right(name: str) -> None:
     must_be_whole(RIGHT[name])
-    for model in (Leases(), Leases(observes=True)):
-        verdict = check(RIGHT[name], model)
+    for observes in (False, True):
+        verdict = judge(RIGHT[name], observes=observes)
         assert verdict.answer == "right", verdict.text
 
 
 @pytest.mark.parametrize("name", WRONG)
 def test_wrong_histories_are_wrong(name: str) -> None:
     must_be_whole(WRONG[name])
-    assert check(WRONG[name], Leases()).answer == "wrong"
-    assert check(WRONG[name], Leases(observes=True)).answer == "wrong"
+    assert judge(WRONG[name]).answer == "wrong"
+    assert judge(WRONG[name], observes=True).answer == "wrong"
 
 
 @pytest.mark.parametrize("name", TOO_LONG)
 def test_only_who_observes_may_keep_a_lease_for_longer(name: str) -> None:
-    assert check(TOO_LONG[name], Leases()).answer == "wrong"
-    assert check(TOO_LONG[name], Leases(observes=True)).answer == "right"
+    assert judge(TOO_LONG[name]).answer == "wrong"
+    assert judge(TOO_LONG[name], observes=True).answer == "right"
 
 
 def test_a_verdict_says_what_could_not_follow() -> None:
     history = [grant("a", 0, 1, 1), renew("a", 2, 3, 1), grant("b", 4, 5, 2), held("c", 6, 7, 2, "b")]
-    assert check(history, Leases()).text.splitlines() == [
+    assert judge(history).text.splitlines() == [
         "2 of 4 operations could be put in order:",
         "  0.000000 to 0.999999, a: acquire a by a for 10 s: granted, token 1, of a",
         "  2.000000 to 2.999999, a: renew a by a under token 1 for 10 s: renewed, token 1, of a",
@@ -53,7 +53,7 @@ def test_a_verdict_says_what_could_not_follow() -> None:
 def test_what_takes_too_long_is_not_right() -> None:
     verdict = check(RIGHT["one after the other"], Leases(), steps_max=5)
     assert verdict.answer == "unknown"
-    assert verdict.text.startswith("not decided in 5 steps; 5 of 8 operations could be put in order:")
+    assert verdict.text.startswith("not decided in 5 steps; 3 of 8 operations could be put in order:")
 
 
 @pytest.mark.parametrize(

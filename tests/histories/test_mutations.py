@@ -9,9 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from tests.histories.checker import check
 from tests.histories.direct import Stored, violations
-from tests.histories.leases import Leases
+from tests.histories.leases import judge
 from tests.histories.made import KEY, Made
 from tests.histories.operations import Operation, Told, by_key, must_be_whole
 
@@ -89,8 +88,8 @@ OF_SESSIONS: list[Change] = [unended, ended]
 def test_the_model_accepts_what_decide_answers(seed: int, clients: int, lossy: float, sessions: bool) -> None:
     made = Made(seed, operations=OPERATIONS, clients=clients, lossy=lossy, sessions=sessions)
     must_be_whole(made.history)
-    for model in (Leases(), Leases(observes=True)):
-        verdict = check(_of_lease(made.history), model)
+    for observes in (False, True):
+        verdict = judge(_of_lease(made.history), observes=observes)
         assert verdict.answer == "right", verdict.text
     assert violations(made.history, {str(KEY): made.stored}) == []
 
@@ -119,7 +118,7 @@ def noticed(change: Change, lossy: float, *, sessions: bool = False) -> tuple[in
         made = Made(seed, operations=OPERATIONS, lossy=lossy, sessions=sessions)
         wrong = changed(_of_lease(made.history), change, Random(seed))
         if wrong is not None:
-            counts[check(wrong, Leases()).answer == "wrong"] += 1
+            counts[judge(wrong).answer == "wrong"] += 1
     return counts[True], counts.total()
 
 
@@ -158,7 +157,7 @@ def test_a_history_is_checked_to_its_end() -> None:
     last = max(history, key=lambda each: each.returned_us or 0)
     assert last.told is not None
     wrong = replace(last, told=Told("granted", 999, last.holder or "h1"), kind="acquire")
-    assert check([*(each for each in history if each is not last), wrong], Leases()).answer == "wrong"
+    assert judge([*(each for each in history if each is not last), wrong]).answer == "wrong"
 
 
 def test_stored_is_what_was_stored() -> None:

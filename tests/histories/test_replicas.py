@@ -10,8 +10,7 @@ import pytest
 import trio
 
 from tests.histories.backends import NAMES, Name
-from tests.histories.checker import check
-from tests.histories.leases import Leases
+from tests.histories.leases import judge
 from tests.histories.operations import Operation, by_key, read_lines
 from tests.histories.run import HISTORY, Plan, Report, run
 from tests.histories.test_mutations import ALWAYS_WRONG, changed
@@ -47,4 +46,4 @@ def _noticed(history: list[Operation]) -> Iterator[bool]:
         for change in ALWAYS_WRONG:
             wrong = changed(operations, change, Random(1))
             if wrong is not None:
-                yield check(wrong, Leases(observes=True)).answer == "wrong"
+                yield judge(wrong, observes=True).answer == "wrong"
