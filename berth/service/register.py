@@ -232,11 +232,20 @@ class Register:
         return _Looked(reading, judged)
 
     async def _read(self, keys: Collection[Key], sessions: Collection[str]) -> Reading:
-        """What is remembered, as long as all of it lives: nothing is told to have ended by that."""
+        """What is remembered, as long as all of it lives: nothing is told to have ended by that.
+
+        What hangs on sessions ends with them, and then it is enough to see these as they are now.
+        """
         if self._recall is not None:
             remembered = self._recall(keys, sessions)
-            if len(remembered.leases) == len(keys) and _all_live(remembered, sessions):
+            if _all_live(remembered, sessions):
                 await trio.lowlevel.checkpoint()
+            elif sessions:
+                await self._store.read((), sessions)
+                remembered = self._recall(keys, sessions)
+            else:
+                return await self._store.read(keys, sessions)
+            if len(remembered.leases) == len(keys):
                 return remembered
         return await self._store.read(keys, sessions)
 

@@ -54,7 +54,7 @@ TOO_LONG = f"the cluster did not do all of it within {ROUND_SECONDS:g} s"
 NO_ROOM = "a Lease object has no room for {} holders whose names are this long: release some"
 
 AT_ONCE = 16
-PAGE_WORTH = 20
+PAGE_WORTH = 8
 """One page of a list costs as much as reading so many objects one by one."""
 
 TRIES_MAX = 30

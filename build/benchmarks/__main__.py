@@ -9,6 +9,7 @@ from collections.abc import Callable
 from . import (
     databases,
     etcd,
+    kubernetes,
     machine,
     memory,
     operators,
@@ -39,6 +40,7 @@ MEASURES: dict[str, Measure] = {
     "databases": databases.durable,
     "transactions": databases.transactions,
     "stopped": databases.stopped,
+    "kubernetes": kubernetes.each,
     "operator": operators.kept_and_lost,
     "startup": startup.times,
 }

@@ -92,6 +92,24 @@ class Stage:
             dsn = f"{data}/leases.db"
         if store != "mem":
             flags = ["--store-backend=sql", f"--sql-driver={store}", f"--sql-dsn={dsn}"]
+        with self._berth(port, metrics_port, flags) as server:
+            yield server
+
+    @contextmanager
+    def berth_on_cluster(self, namespace: str, kubeconfig: Path, *more: str) -> Iterator[Running]:
+        """An API server on the Lease objects of a namespace."""
+        flags = [
+            "--store-backend=k8s",
+            f"--coordination-namespace={namespace}",
+            f"--coordination-kubeconfig={kubeconfig}",
+            *more,
+        ]
+        port, metrics_port = self._free_ports(2)
+        with self._berth(port, metrics_port, flags) as server:
+            yield server
+
+    @contextmanager
+    def _berth(self, port: int, metrics_port: int, flags: Sequence[str]) -> Iterator[Running]:
         command = [
             *(sys.executable, "-m", "berth", "apiserver", *flags, "--auth-mode=none", "--log-level=warn"),
             *(f"--listen-addr=127.0.0.1:{port}", f"--metrics-addr=127.0.0.1:{metrics_port}"),

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from berth.core.names import Key
 from berth.core.records import Record, Tenure
 from berth.core.requests import Acquire, Acquired, Lost, NotAcquired, Release, Renew, Renewed
-from berth.core.sessions import SessionOver
+from berth.core.sessions import OpenSession, SessionOver
 from berth.service.asking import Operation
 from berth.service.renewing import AllRenewed
 from berth.store.api import PartlyWritten, Reading, StoreFault, Write
@@ -101,6 +101,25 @@ async def test_a_session_is_not_over_before_it_was_looked_for(autojump_clock: tr
     async with opened(store, recall=store.recall) as leases:
         assert isinstance(await leases.renew_session("nobody"), SessionOver)
         assert store.reads == [set()]
+
+
+async def test_what_ends_with_a_session_is_told_by_a_look_at_the_session(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = Remembering()
+    async with opened(store, recall=store.recall) as leases:
+        await leases.open_session(OpenSession("s", "a", "", MINUTE))
+        for key in KEYS:
+            await leases.acquire(key, Acquire("a", session="s"))
+        store.reads.clear()
+        told = leases.feed.open(None, None)
+        assert told is not None
+        await trio.sleep(61)
+        lines = await leases.feed.more(told)
+        assert lines is not None
+        assert b"".join(lines).count(b'"expired"') == len(KEYS)
+        assert store.reads
+        assert not any(store.reads), "no lease was read"
 
 
 async def test_what_could_not_be_written_is_told_to_those_alone(

@@ -43,8 +43,9 @@ ADMIN = ("admin", "system:masters")
 class KubeApiserver:
     """A running cluster's API: where it is, and with what its administrator comes."""
 
-    def __init__(self, folder: Path, programs: Path) -> None:
+    def __init__(self, folder: Path, programs: Path, *, durable: bool = False) -> None:
         self.folder = folder
+        self._durable = durable
         self.port = free_port()
         self.url = f"https://127.0.0.1:{self.port}"
         self._programs = programs
@@ -111,7 +112,7 @@ class KubeApiserver:
             "etcd",
             "--name=test",
             f"--data-dir={self.folder / 'data'}",
-            "--unsafe-no-fsync",
+            *(() if self._durable else ("--unsafe-no-fsync",)),
             *(f"--listen-{who}-urls={url}" for who, url in listen),
             f"--advertise-client-urls={etcd}",
             f"--initial-advertise-peer-urls={peer}",
@@ -216,15 +217,15 @@ contexts: [{{name: test, context: {{cluster: test, user: admin, namespace: {name
 
 
 @contextmanager
-def kube_apiserver(*, controllers: bool = False) -> Iterator[KubeApiserver]:
-    """A cluster that serves; for a fixture of a session's scope."""
+def kube_apiserver(*, controllers: bool = False, durable: bool = False) -> Iterator[KubeApiserver]:
+    """A cluster that serves; for a fixture of a session's scope. Only a `durable` one outlives a crash."""
     programs = Path(os.environ.get("KUBEBUILDER_ASSETS") or USUAL_FOLDER)
     wanted = (*PROGRAMS, MANAGER) if controllers else PROGRAMS
     missing = [program for program in wanted if not (programs / program).exists()]
     if missing:
         pytest.skip(f"no {' and no '.join(missing)} in {programs}; KUBEBUILDER_ASSETS says where they are")
     folder = Path(tempfile.mkdtemp(prefix="berth-kube-"))
-    server = KubeApiserver(folder, programs)
+    server = KubeApiserver(folder, programs, durable=durable)
     try:
         server.start()
         if controllers:

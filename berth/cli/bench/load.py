@@ -21,6 +21,7 @@ from berth.runtime.clock import MICROSECONDS, Clock
 CHURN_EVERY = 10
 """One in so many leases changes hands with each heartbeat."""
 
+PART = 256
 TIDY_SECONDS = 20.0
 
 
@@ -60,18 +61,30 @@ class Load:
         """Whatever comes before the measured time."""
         begun_us = self._clock.boot_us()
         if self._options.mode == "session":
-            async with trio.open_nursery() as nursery:
-                for party in self._asking.parties:
-                    for half in self._halves():
-                        nursery.start_soon(self._asking.keep_session, party, half)
+            await self._keep_sessions()
         holder = self._asking.parties[0]
         if self.scenario != "coldstart":
-            await self._asking.acquire(holder, self._leases)
+            await self._hold_all(holder)
         self.setup_seconds = self._seconds_since(begun_us)
         sessions = len(self._halves()) if self._options.mode == "session" else 0
         self.prepared = (self.scenario == "coldstart" or len(holder.tenures) == len(self._leases)) and all(
             len(party.sessions) == sessions for party in self._asking.parties
         )
+
+    async def _hold_all(self, party: Party) -> None:
+        """Under sessions in parts, between which these are kept: all of it may take longer than a ttl."""
+        if self._options.mode != "session":
+            await self._asking.acquire(party, self._leases)
+            return
+        for at in range(0, len(self._leases), PART):
+            await self._asking.acquire(party, self._leases[at : at + PART])
+            await self._keep_sessions()
+
+    async def _keep_sessions(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for party in self._asking.parties:
+                for half in self._halves():
+                    nursery.start_soon(self._asking.keep_session, party, half)
 
     async def _measure(self) -> None:
         """The scenario, until its time is over. The tally begins anew."""
