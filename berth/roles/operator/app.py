@@ -50,7 +50,7 @@ async def serve(
     async with AsyncExitStack() as stack:
         kube = await stack.enter_async_context(open_client(access))
         leases = await stack.enter_async_context(_lease_client(options, logger))
-        instance = await cluster_uid(kube)
+        instance = await cluster_uid(kube, logger)
         working = Working(
             options, kube=kube, leases=leases, instance=instance, instruments=instruments, clock=clock,
             rng=SystemRandom(), logger=logger,

@@ -15,7 +15,7 @@ from berth.client import BerthClient
 from berth.client.tenures import LeaseId, Tenures
 from berth.kube.api import KubeClient
 from berth.kube.events import EventRecorder
-from berth.kube.faults import Forbidden, KubeFault
+from berth.kube.faults import Forbidden, KubeFault, TooManyRequests, Unavailable
 from berth.kube.informer import Informer
 from berth.kube.objects import Object, Resource, name_of, uid_of
 from berth.kube.workloads import TargetRef, Workloads
@@ -30,19 +30,35 @@ from berth.runtime.log import Logger
 NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 CLUSTER = "kube-system"
 
+CALL_SECONDS = 5.0
+RETRY_SECONDS = 0.5
+PATIENCE_SECONDS = 20.0
+"""So long a start waits; whoever looks after the process would not wait much longer."""
+
 
 class CannotWork(Exception):
     """The cluster does not let the operator work; the text says what to do."""
 
 
-async def cluster_uid(client: KubeClient) -> str:
-    """What tells this cluster from every other, whatever it is called. Raises CannotWork."""
-    try:
-        return uid_of(await client.get(NAMESPACES, CLUSTER))
-    except Forbidden as fault:
-        raise CannotWork(f"{fault}; the operator's role must allow to get the namespace {CLUSTER}") from fault
-    except KubeFault as fault:
-        raise CannotWork(f"the cluster cannot be asked: {fault}") from fault
+async def cluster_uid(client: KubeClient, logger: Logger) -> str:
+    """What tells this cluster from every other, whatever it is called. Raises CannotWork.
+
+    A cluster in trouble is waited for a while: what an operator before this one has left runs on.
+    """
+    give_up = trio.current_time() + PATIENCE_SECONDS
+    while True:
+        try:
+            return uid_of(await client.get(NAMESPACES, CLUSTER, timeout_seconds=CALL_SECONDS))
+        except Forbidden as fault:
+            told = f"{fault}; the operator's role must allow to get the namespace {CLUSTER}"
+            raise CannotWork(told) from fault
+        except (TooManyRequests, Unavailable) as fault:
+            if trio.current_time() >= give_up:
+                raise CannotWork(f"the cluster cannot be asked: {fault}") from fault
+            logger.warning("the cluster cannot be asked, trying again", error=str(fault))
+        except KubeFault as fault:
+            raise CannotWork(f"the cluster cannot be asked: {fault}") from fault
+        await trio.sleep(RETRY_SECONDS)
 
 
 class Working:
