@@ -5,6 +5,7 @@ that a stop waits for nothing but its own request, and that nothing is written w
 write carries the version of the object that was looked at: whoever was there in between is looked at first.
 """
 
+from contextlib import nullcontext
 from math import inf
 from random import Random
 from typing import NamedTuple, Protocol
@@ -232,11 +233,16 @@ class Reconciler:
         assert sight.target_seen is not None
         change = sight.start if isinstance(step, Start) else sight.stop
         assert change is not None
-        if isinstance(step, Stop):
-            with parts.instruments.stopping():
+        try:
+            with parts.instruments.stopping() if isinstance(step, Stop) else nullcontext():
                 await parts.workloads.change(found.target, sight.target_seen, change)
-        else:
-            await parts.workloads.change(found.target, sight.target_seen, change)
+        except Conflict:
+            raise
+        except KubeFault as fault:
+            if not memory.troubled:
+                parts.teller.refused(found, step, fault)
+            memory.troubled = True
+            raise
         parts.teller.driven(found, step, change)
 
     def _release(self, name: Name, lease: LeaseId, token: int, memory: Memory) -> None:

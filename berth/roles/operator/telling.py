@@ -6,6 +6,7 @@ Owns their words. Promises one of each for a transition, and none otherwise.
 from berth.core.reconcile import Cause, Recorded, Start, Stop
 from berth.core.targets import Change
 from berth.kube.events import EventRecorder
+from berth.kube.faults import KubeFault
 from berth.roles.operator.instruments import Instruments
 from berth.roles.operator.resource import BerthLease
 from berth.runtime.log import Logger
@@ -59,6 +60,12 @@ class Teller:
             self._tell(
                 found, "Warning", "TargetStopped", f"{target}: {change}, for the lease is not held here"
             )
+
+    def refused(self, found: BerthLease, step: Start | Stop, fault: KubeFault) -> None:
+        """The target could not be written to; told once until it can."""
+        start = isinstance(step, Start)
+        reason, what = ("StartFailed", "started") if start else ("StopFailed", "stopped")
+        self._tell(found, "Warning", reason, f"the target cannot be {what}, trying again: {fault}")
 
     def _tell(self, found: BerthLease, kind: str, reason: str, text: str) -> None:
         self._recorder.tell(found.obj, "Warning" if kind == "Warning" else "Normal", reason, text)

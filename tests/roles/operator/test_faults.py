@@ -3,6 +3,7 @@
 import pytest
 import trio
 
+from berth.kube.objects import EVENTS
 from tests.kube.server.faults import Fault
 from tests.kube.server.kinds import DEPLOYMENTS
 from tests.kube.server.rest import KubeServer
@@ -73,15 +74,14 @@ async def test_a_storm_of_conflicts_passes(stage: Stage, plural: str) -> None:
     await lost(stage, holder)
 
 
-async def test_a_server_that_asks_for_patience_gets_it(stage: Stage) -> None:
+@pytest.mark.parametrize("status", [429, 503])
+async def test_a_server_that_cannot_be_asked_yet_is_waited_for(stage: Stage, status: int) -> None:
     for cluster in stage.clusters:
-        server_of(cluster).fail(Fault(times=8, status=429, reason="TooManyRequests", retry_after_seconds=1))
+        server_of(cluster).fail(Fault(times=5, status=status, retry_after_seconds=1))
     await held(stage)
 
 
 async def test_a_server_that_is_in_trouble_is_asked_again(stage: Stage) -> None:
-    for cluster in stage.clusters:
-        server_of(cluster).fail(Fault(times=6, status=503, reason="ServiceUnavailable"))
     holder = await held(stage)
     before = stage.pods(holder)
     for verb in WRITES:
@@ -134,10 +134,10 @@ async def test_what_it_may_not_do_is_told_and_done_once_it_may(stage: Stage) -> 
     await stage.east.start()
     await stage.deploy()
 
-    def told() -> bool:
-        conditions = stage.east.status("web").get("conditions") or ()
-        return any("no such right" in condition.get("message", "") for condition in conditions)
+    async def told() -> bool:
+        events = await stage.east.client.list_all(EVENTS, stage.namespace)
+        return any("no such right" in event["message"] for event in events.items)
 
-    await stage.until(told)
+    await stage.until_asked(told)
     refusal.times = 0
     await stage.until(lambda: stage.runs(stage.east), within_seconds=30)
