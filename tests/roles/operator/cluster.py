@@ -129,8 +129,9 @@ class Cluster:
         told = await trio.to_thread.run_sync(self.place.read, "/metrics")
         return round(sum(float(count) for labels, count in _REQUESTS.findall(told) if _is_operators(labels)))
 
-    async def make(self, resource: Resource, obj: Object) -> Object:
-        metadata = {**obj["metadata"], "namespace": self.namespace}
+    async def make(self, resource: Resource, obj: Object, *, namespace: str = "") -> Object:
+        """In the scenario's namespace, unless another is given."""
+        metadata = {**obj["metadata"], "namespace": namespace or self.namespace}
         named = {"apiVersion": resource.api_version, "kind": resource.kind}
         return await self.client.create(resource, {**named, **obj, "metadata": metadata})
 

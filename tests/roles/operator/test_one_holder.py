@@ -109,9 +109,7 @@ async def test_other_namespaces_are_left_alone(stage: Stage) -> None:
     await stage.east.start()
     elsewhere = f"{stage.namespace}-elsewhere"
     await stage.east.client.create(NAMESPACES, {"metadata": {"name": elsewhere}})
-    lease = berth_lease("web", None)
-    lease["metadata"]["namespace"] = elsewhere
-    await stage.east.client.create(BERTH_LEASES, lease)
+    await stage.east.make(BERTH_LEASES, berth_lease("web", None), namespace=elsewhere)
     await stage.deploy()
     await stage.settled()
     left = await stage.east.client.get(BERTH_LEASES, "web", elsewhere)
