@@ -113,8 +113,8 @@ def each(stage: Stage) -> Finding:
         "included. The leases that are held have a ttl of 30 s, a heartbeat of 10 s and sessions: nobody "
         f"polls. The hand-overs: p50 {p50:.1f} ms, max {1000 * max(samples):.1f} ms, of which one write each "
         "for the release and for the grant are the cluster's. By default an API server asks a cluster 100 "
-        "times a second at most, 200 times in a burst (`--k8s-qps`, `--k8s-burst`); a renewal without a session "
-        f"is one call. Without that limit the API server used {free.server_cpu:.0%} of its core.",
+        "times a second at most, 200 times in a burst (`--k8s-qps`, `--k8s-burst`); a renewal without a "
+        f"session is one call. Without that limit the API server used {free.server_cpu:.0%} of its core.",
     )
 
 
