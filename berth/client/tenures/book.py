@@ -23,6 +23,9 @@ from berth.wire.shapes import AcquireReply, LeaseObject
 
 Key = tuple[str, str]
 
+Entries = dict[Entry, None]
+"""A set that keeps its order."""
+
 
 class Book:
     """The state of `Tenures`."""
@@ -38,11 +41,11 @@ class Book:
         """Leases that a process before left under another session than the one of their group."""
         self._entries: dict[LeaseId, Entry] = {}
         self._by_key: dict[Key, list[Entry]] = {}
-        self._stalled: set[Entry] = set()
+        self._stalled: Entries = {}
         """To be asked when the session has been renewed."""
-        self._unconfirmed: set[Entry] = set()
-        self._unwanted: set[Entry] = set()
-        self._overdue: set[Entry] = set()
+        self._unconfirmed: Entries = {}
+        self._unwanted: Entries = {}
+        self._overdue: Entries = {}
         """Seen to be lost by who asked, and not told yet."""
         self.sooner = trio.Event()
         """Set when a deadline may come sooner than was known; then there is a new one."""
@@ -68,7 +71,7 @@ class Book:
         entry = self.enter(lease, terms)
         if new and recorded_token:
             entry.tenure = Tenure(recorded_token, None, terms.exclusive, self.now())
-            self._unconfirmed.add(entry)
+            self._unconfirmed[entry] = None
             if terms.resume_us < LOOK_SECONDS * MICROSECONDS:
                 self._deadline_moved()
         if entry.wanted and not entry.resting and entry.terms == terms:
@@ -87,7 +90,7 @@ class Book:
 
     def leave(self, entry: Entry) -> None:
         entry.leave()
-        self._unwanted.add(entry)
+        self._unwanted[entry] = None
         entry.is_news()
         if entry.ending:
             self.ask(entry)
@@ -103,7 +106,7 @@ class Book:
         entry.ending.add(token)
         entry.resting = True
         if not entry.wanted:
-            self._unwanted.add(entry)
+            self._unwanted[entry] = None
         if entry.tenure is not None and entry.tenure.token == token:
             entry.loss = entry.loss or "released"
             if entry.spare is not None:
@@ -113,15 +116,15 @@ class Book:
     def forget_idle(self) -> None:
         """Forget what is not wanted any more, once no late request can have taken it."""
         late = trio.current_time() - LATE_SECONDS
-        self._unwanted = {entry for entry in self._unwanted if not entry.wanted}
+        self._unwanted = {entry: None for entry in self._unwanted if not entry.wanted}
         for entry in [entry for entry in self._unwanted if entry.idle and entry.asked_at < late]:
-            self._unwanted.discard(entry)
+            del self._unwanted[entry]
             del self._entries[entry.lease]
             self._by_key[entry.lease[:2]].remove(entry)
             if not self._by_key[entry.lease[:2]]:
                 del self._by_key[entry.lease[:2]]
             self.agenda.strike(entry)
-            self._stalled.discard(entry)
+            self._stalled.pop(entry, None)
 
     # What is due.
 
@@ -141,7 +144,7 @@ class Book:
 
     def stall(self, entry: Entry, session: Session) -> None:
         """Ask when the session has been renewed, which is to be now."""
-        self._stalled.add(entry)
+        self._stalled[entry] = None
         session.renew_now()
 
     def wants(self, group: Group) -> bool:
@@ -175,7 +178,8 @@ class Book:
         self.look(self.now())
         session.renewed(sent)
         stalled = [entry for entry in self._stalled if self._session_of(entry) is session]
-        self._stalled.difference_update(stalled)
+        for entry in stalled:
+            del self._stalled[entry]
         for entry in stalled:
             if entry.claim(self.now()):
                 self._bound(entry)
@@ -217,7 +221,7 @@ class Book:
             if group.session is session:
                 group.session = None
                 group.want()
-        self._stalled = {entry for entry in self._stalled if self._session_of(entry) is not None}
+        self._stalled = {entry: None for entry in self._stalled if self._session_of(entry) is not None}
 
     def granted(
         self, entry: Entry, reply: AcquireReply, session: Session, terms: Terms, in_place_of: int | None
@@ -266,7 +270,7 @@ class Book:
 
     def look(self, now: Reading) -> None:
         """Find what is lost by now, and tell it."""
-        lost, self._overdue = [*self._overdue], set()
+        lost, self._overdue = [*self._overdue], {}
         for session in self.sessions.values():
             if session.strictest_us is not None and session.left_us(session.strictest_us, now) <= 0:
                 under = [entry for entry in self._entries.values() if entry.hangs_on(session)]
@@ -275,13 +279,13 @@ class Book:
                 for entry in under:
                     self._bound(entry)
         lost += [entry for entry in self._unconfirmed if entry.look(now)]
-        self._unconfirmed = {entry for entry in self._unconfirmed if entry.is_unconfirmed}
+        self._unconfirmed = {entry: None for entry in self._unconfirmed if entry.is_unconfirmed}
         self._settle(lost)
 
     def look_at(self, entry: Entry) -> None:
         """The same for who asks of one lease; he knows it then, and is told all the same."""
         if entry.look(self.now()):
-            self._overdue.add(entry)
+            self._overdue[entry] = None
             self._deadline_moved()
 
     def next_look_us(self, now: Reading) -> float:

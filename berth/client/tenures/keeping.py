@@ -47,9 +47,10 @@ class Keeping:
         async with trio.open_nursery() as nursery:
             while True:
                 grown = self._book.grown
-                for key in self._book.groups.keys() - begun:
-                    begun.add(key)
-                    nursery.start_soon(self._keep_group, self._book.groups[key], nursery)
+                for key, group in self._book.groups.items():
+                    if key not in begun:
+                        begun.add(key)
+                        nursery.start_soon(self._keep_group, group, nursery)
                 await grown.wait()
 
     async def end_idle(self) -> None:
