@@ -7,7 +7,7 @@ A scene is played to its end, and then nothing may have been wrong with what the
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from random import Random
-from typing import Any
+from typing import Any, Self
 
 import trio
 
@@ -24,7 +24,7 @@ from tests.sim.engine import Gate, Process
 from tests.sim.hosts import Host
 from tests.sim.ledger import Ledger
 from tests.sim.logs import SimLogger
-from tests.sim.network import Network, Weather
+from tests.sim.network import Weather
 from tests.sim.plan import Plan, StoreKind
 from tests.sim.servers import SimServer
 from tests.sim.stores import AuditedStore
@@ -43,6 +43,8 @@ class Place(World):
         super().__init__(Plan(0, store=store, quarantine=False, rate_error_ppm=0), gate, nursery, ledger)
         self.network.weather = NEAR
         self.network.kept_for_later = 0
+        self.news_take_seconds = 0.0
+        """How long a watch is behind."""
         self.server: SimServer = self.add_server("s1")
 
     def _audited(self, host: Host, inner: MemoryStore) -> AuditedStore:
@@ -106,7 +108,7 @@ class Site:
 
     @property
     def client(self) -> BerthClient:
-        channel = SiteChannel(self.place.network, self.host.process, self.place.gate)
+        channel = SiteChannel(self.place, self.host.process)
         return BerthClient(["https://s1"], api_key=self._key, rng=Random(3), channel=channel)
 
     def start(self) -> Tenures:
@@ -144,14 +146,35 @@ class Site:
 
 
 class SiteChannel(SimChannel):
-    """A way into the network on which the watch can be cut off by itself."""
+    """A way into the network on which the watch can be cut off, or slow, by itself."""
 
-    def __init__(self, network: Network, process: Process, gate: Gate) -> None:
-        super().__init__(network, process)
-        self._watching = SimChannel(network, Process(f"{process.name}:watch", gate))
+    def __init__(self, place: Place, process: Process) -> None:
+        super().__init__(place.network, process)
+        self._place = place
+        self._watching = SimChannel(place.network, Process(f"{process.name}:watch", place.gate))
 
     async def lines(self, method: str, url: str, **options: Any) -> Lines | Reply:
-        return await self._watching.lines(method, url, **options)
+        lines = await self._watching.lines(method, url, **options)
+        return SlowLines(self._place, lines) if isinstance(lines, Lines) else lines
+
+
+class SlowLines(Lines):
+    """Lines that take their time to arrive."""
+
+    def __init__(self, place: Place, lines: Lines) -> None:
+        self._place = place
+        self._lines = lines
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        line = await anext(self._lines)
+        await trio.sleep(self._place.news_take_seconds)
+        return line
+
+    async def aclose(self) -> None:
+        await self._lines.aclose()
 
 
 Scene = Callable[[Place], Awaitable[None]]

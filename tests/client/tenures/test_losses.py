@@ -191,3 +191,84 @@ async def test_answers_that_take_almost_a_heartbeat_lose_nothing(place: Place) -
     await trio.sleep(10 * TTL)
     assert isinstance(a.standing(), Held)
     assert not [standing for standing in a.told() if isinstance(standing, Lost)]
+
+
+@played()
+async def test_a_session_that_an_admin_ends_takes_all_with_it_at_once(place: Place) -> None:
+    names = [f"lease-{number}" for number in range(20)]
+    a, b = await holding(place, *names), place.site("b")
+    for name in names:
+        b.want(name)
+    await trio.sleep(1)
+    [session] = [each async for each in place.client().list_sessions(holder="a")]
+    ended = trio.current_time()
+    await place.client().end_session(session.id)
+    await trio.sleep(0.1)
+    assert all(isinstance(b.standing(name), Held) for name in names)
+    lost = {at for at, _, standing in a.changes if isinstance(standing, Lost)}
+    assert len(a.changes) == len(names)
+    assert max(lost) - ended < 0.05, "before the next heartbeat, for the watch tells it"
+    for name in names:
+        a.tenures.again(a.lease(name))
+    await trio.sleep(TTL)
+    assert all(a.standing(name) == Standby("b", "held") for name in names)
+
+
+@played()
+async def test_a_process_that_was_paused_finds_its_loss_before_anything_else(place: Place) -> None:
+    a, b = await holding(place), place.site("b")
+    b.want()
+    await trio.sleep(1)
+    a.host.pause()
+    await trio.sleep(TTL + 1)
+    assert isinstance(b.standing(), Held)
+    a.host.resume()
+    assert a.standing() == Lost(1, "deadline"), "by the clocks as they are now"
+    await trio.sleep(0.1)
+    assert a.told() == [Lost(1, "deadline")], "and it is told, though who asked knows it"
+
+
+@played()
+async def test_a_machine_that_slept_finds_its_loss_by_the_clock_that_went_on(place: Place) -> None:
+    a = await holding(place)
+    a.host.suspend()
+    await trio.sleep(TTL + 1)
+    a.host.resume()
+    woken = trio.current_time()
+    await trio.sleep(1.1)
+    [(at, _, standing)] = a.changes
+    assert isinstance(standing, Lost)
+    assert at - woken <= 1.01
+
+
+@played()
+async def test_a_step_of_the_wall_clock_counts_against_the_holder(place: Place) -> None:
+    a = await holding(place)
+    a.host.clock.step_wall(LIFE_SECONDS - 1)
+    assert a.tenures.remaining_seconds(a.lease("db")) < 1
+    a.host.clock.step_wall(2)
+    assert a.standing() == Lost(1, "deadline")
+    a.host.clock.step_wall(-20)
+    assert a.standing() == Lost(1, "deadline"), "what is lost stays lost"
+    await trio.sleep(0.1)
+    assert a.told() == [Lost(1, "deadline")]
+
+
+@played()
+async def test_news_that_is_older_than_the_tenure_ends_nothing(place: Place) -> None:
+    a, b = place.site("a"), place.site("b")
+    b.want()
+    await trio.sleep(1)
+    a.want()
+    await trio.sleep(1)
+    place.news_take_seconds = 2.0
+    await b.tenures.release(b.lease("db"), 1)
+    await trio.sleep(1)
+    a.tenures.again(a.lease("db"))
+    a.want(terms=replace(TERMS, lock_delay_seconds=1))  # asks before it hears of the release
+    await trio.sleep(0.1)
+    held = a.standing()
+    assert isinstance(held, Held)
+    await trio.sleep(2 * TTL)
+    assert a.standing() == held
+    assert len([standing for standing in a.told() if isinstance(standing, Held)]) == 1
