@@ -169,6 +169,8 @@ class Reconciler:
         match step:
             case AddFinalizer():
                 await self._patch(found, finalizers_patch(found, [*found.finalizers, FINALIZER]))
+            case RemoveFinalizer() if found.gone:
+                self._index.drop(found.name)
             case RemoveFinalizer():
                 kept = [each for each in found.finalizers if each != FINALIZER]
                 await self._patch(found, finalizers_patch(found, kept))
@@ -275,7 +277,9 @@ class Reconciler:
         seen = replace(sight.seen, recorded=recorded)
         now = second_time(self._parts.clock.wall_us())
         status = next_status(found.status, seen, sight.facts, now)
-        if status != found.status:
+        if status != found.status and found.gone:
+            self._index.keep(replace(found, status=status))
+        elif status != found.status:
             await self._patch(found, _status_patch(found, status), subresource="status")
 
     async def _patch(self, found: BerthLease, patch: Object, subresource: str = "") -> None:
@@ -296,7 +300,7 @@ class Reconciler:
 
     async def _look_afresh(self, name: Name) -> None:
         found = self._index.get(name)
-        if found is None:
+        if found is None or found.gone:
             return
         try:
             obj = await self._parts.client.get(

@@ -8,6 +8,7 @@ holder, and would not exclude each other.
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from berth.client.tenures import LeaseId
 from berth.kube.objects import Name, Object, Resource, annotations_of, being_deleted, metadata, name_of, text
@@ -23,7 +24,10 @@ REMEMBERED = "berth.skaphos.io/replicas"
 
 
 class BerthLease(Struct, frozen=True):
-    """One object. `spec` None: it cannot be read, `problems` say why. `status` is what was last told."""
+    """One object. `spec` None: it cannot be read, `problems` say why. `status` is what was last told.
+
+    `gone`: it went before it was let go. What was begun under it is ended as if it were being deleted.
+    """
 
     obj: Object
     name: Name
@@ -32,10 +36,11 @@ class BerthLease(Struct, frozen=True):
     target: TargetRef | None
     lease: LeaseId
     problems: tuple[str, ...]
+    gone: bool = False
 
     @property
     def deleting(self) -> bool:
-        return being_deleted(self.obj)
+        return self.gone or being_deleted(self.obj)
 
     @property
     def finalizers(self) -> list[str]:
@@ -100,19 +105,33 @@ class Index:
         return list(self._known.values())
 
     def note(self, name: Name, obj: Object | None) -> set[Name]:
-        """Take an object up, or None where it is gone; whom that concerns, besides itself."""
-        before = self._known.pop(name, None)
-        concerned: set[Name] = set()
-        if before is not None:
-            concerned |= _dropped(self._by_lease, before.lease, name)
-            if before.target is not None:
-                _dropped(self._by_target, before.target, name)
+        """Take an object up, or None where it is gone; whom that concerns, besides itself.
+
+        One that goes with our finalizer on it was torn away, and is kept until it is dropped.
+        """
+        before = self._known.get(name)
+        concerned = self.drop(name)
         if obj is not None:
-            found = self._known[name] = read(obj, self._cluster_id)
-            self._by_lease.setdefault(found.lease, set()).add(name)
-            if found.target is not None:
-                self._by_target.setdefault(found.target, set()).add(name)
-        return concerned - {name}
+            self.keep(read(obj, self._cluster_id))
+        elif before is not None and before.has_finalizer:
+            self.keep(replace(before, gone=True))
+        return concerned
+
+    def keep(self, found: BerthLease) -> None:
+        """As it is from now on; of one that is gone nobody else tells."""
+        self._known[found.name] = found
+        self._by_lease.setdefault(found.lease, set()).add(found.name)
+        if found.target is not None:
+            self._by_target.setdefault(found.target, set()).add(found.name)
+
+    def drop(self, name: Name) -> set[Name]:
+        """Know nothing of it any more; whom that concerns, besides itself."""
+        found = self._known.pop(name, None)
+        if found is None:
+            return set()
+        if found.target is not None:
+            _dropped(self._by_target, found.target, name)
+        return _dropped(self._by_lease, found.lease, name)
 
     def of_lease(self, lease: LeaseId) -> set[Name]:
         return self._by_lease.get(lease, set())
