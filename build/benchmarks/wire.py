@@ -92,8 +92,9 @@ def fill(connection: Connection, names: Sequence[str], ttl_seconds: int = 86_400
         part = names[at : at + BATCH]
         reply = connection.ask(batch([operation("acquire", name, ttlSeconds=ttl_seconds) for name in part]))
         results = reply["results"]
-        if not all(result.get("acquired") for result in results):
-            raise NotMeasured(f"a batch of acquires was not granted: {results[0]}")
+        refused = next((result for result in results if not result.get("acquired")), None)
+        if refused is not None:
+            raise NotMeasured(f"a batch of acquires was not granted: {refused}")
         tokens += [result["fencingToken"] for result in results]
     return tokens
 
