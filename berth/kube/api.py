@@ -27,6 +27,7 @@ from berth.kube.objects import (
 )
 from berth.kube.pace import Pace
 from berth.runtime.http import HttpClient, HttpFault
+from berth.runtime.http_pool import HttpPool
 from berth.version import VERSION
 
 TIMEOUT_SECONDS = 10.0
@@ -304,12 +305,20 @@ class KubeClient:
         return mapping(reviewed.get("status")).get("allowed") is True
 
 
+class Ways:
+    """A `Transport`: what is answered at once over a few connections, and each watch over one of its own."""
+
+    def __init__(self, prompt: HttpPool, patient: HttpClient) -> None:
+        self.request = prompt.request
+        self.pieces = patient.pieces
+
+
 @asynccontextmanager
 async def open_client(access: Access, *, pace: Pace | None = None) -> AsyncGenerator[KubeClient]:
     """A client with connections of its own, closed in the end."""
-    user_agent = f"berth/{VERSION}"
-    async with HttpClient(user_agent=user_agent, tls=access.tls, server_name=access.server_name) as transport:
-        yield KubeClient(access, transport, pace=pace)
+    who = {"user_agent": f"berth/{VERSION}", "tls": access.tls, "server_name": access.server_name}
+    async with HttpPool(**who) as prompt, HttpClient(**who) as patient:
+        yield KubeClient(access, Ways(prompt, patient), pace=pace)
 
 
 def _addressed(

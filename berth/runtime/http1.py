@@ -1,11 +1,12 @@
-"""One connection to an HTTP/1.1 server, kept open: for who makes load, and cannot spend httpx's time on it.
+"""One connection to an HTTP/1.1 server, kept open: for who asks a lot, and cannot spend httpx's time on it.
 
-Owns one socket, its TLS, and as much of HTTP as the lease API speaks: replies with a Content-Length or
-without a body, and chunked lines of a stream. Promises that a reply is whole and answers the request that was
-sent, or a fault that says whether the request can have reached the server; after a fault the connection is
-closed. Requests go one after the other. Knows no pool, no retries, no redirects.
+Owns one socket, its TLS, and as much of HTTP as the lease API and kube-apiservers speak: replies with a
+Content-Length, in chunks or without a body, and chunked lines of a stream. Promises that a reply is whole and
+answers the request that was sent, or a fault that says whether the request can have reached the server; after
+a fault the connection is closed. Requests go one after the other. Knows no pool, no retries, no redirects.
 """
 
+import select
 import ssl
 from collections import deque
 from collections.abc import Mapping
@@ -16,9 +17,11 @@ from urllib.parse import urlsplit
 import trio
 
 from berth.runtime.http import NotSent, OutcomeUnknown, Reply
+from berth.runtime.http_stream import explain, origin
 
 HEAD_MAX_BYTES = 64 * 1024
 RECEIVE_BYTES = 64 * 1024
+BODY_MAX_BYTES = 64 * 1024 * 1024
 
 Stream = trio.SSLStream[trio.SocketStream] | trio.SocketStream
 
@@ -26,13 +29,17 @@ Stream = trio.SSLStream[trio.SocketStream] | trio.SocketStream
 def request_bytes(
     method: str, url: str, target: str, *, headers: Mapping[str, str], body: bytes | None = None
 ) -> bytes:
-    """A whole request for `target` below the base URL `url`."""
+    """A whole request for `target` below the base URL `url`. Raises ValueError for what cannot be in one."""
     parts = urlsplit(url)
-    lines = [f"{method} {parts.path}{target} HTTP/1.1", f"host: {parts.netloc}"]
-    lines += [f"{name}: {value}" for name, value in headers.items()]
+    given = {"host": parts.netloc, **headers}
     if body is not None:
-        lines += ["content-type: application/json", f"content-length: {len(body)}"]
-    return "\r\n".join([*lines, "", ""]).encode("ascii") + (body or b"")
+        given.setdefault("content-type", "application/json")
+        given["content-length"] = str(len(body))
+    lines = [f"{method} {parts.path}{target} HTTP/1.1", *(f"{name}: {of}" for name, of in given.items())]
+    head = "\r\n".join([*lines, "", ""]).encode("ascii")
+    if head.count(b"\n") != len(lines) + 1 or head.count(b"\r") != len(lines) + 1:
+        raise ValueError("a line break in a request's head")
+    return head + (body or b"")
 
 
 class Http1Connection:
@@ -62,13 +69,22 @@ class Http1Connection:
         self.usable = False
         self._transport.socket.close()
 
-    async def exchange(self, request: bytes, *, timeout_seconds: float) -> Reply:
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has come since the last reply: what comes unasked is the connection's end."""
+        poll = select.poll()
+        poll.register(self._transport.socket.fileno(), select.POLLIN)
+        return not self._buffer and not poll.poll(0)
+
+    async def exchange(
+        self, request: bytes, *, timeout_seconds: float, max_body_bytes: int = BODY_MAX_BYTES
+    ) -> Reply:
         """The reply to one request. Raises OutcomeUnknown."""
         self.usable = False  # until the reply is whole
         with trio.move_on_after(timeout_seconds):
             await self._send(request)
             status, headers = await self._head()
-            body = await self._exactly(self._length(status, headers))
+            body = await self._body(status, headers, max_body_bytes)
             self.usable = headers.get("connection", "").lower() != "close"
             return Reply(status, headers, body)
         raise self._silent(timeout_seconds)
@@ -80,7 +96,7 @@ class Http1Connection:
             await self._send(request)
             status, headers = await self._head()
             self._chunked = headers.get("transfer-encoding", "").lower() == "chunked"
-            body = b"" if self._chunked else await self._exactly(self._length(status, headers))
+            body = b"" if self._chunked else await self._body(status, headers, BODY_MAX_BYTES)
             return Reply(status, headers, body)
         raise self._silent(timeout_seconds)
 
@@ -93,15 +109,33 @@ class Http1Connection:
         raise self._silent(timeout_seconds)
 
     async def _read_chunk(self) -> None:
-        size = await self._through(b"\r\n")
-        try:
-            chunk = (await self._exactly(int(size, 16) + 2))[:-2]
-        except ValueError as fault:
-            raise self._broken("sent a chunk of unknown length") from fault
+        chunk = await self._chunk(BODY_MAX_BYTES)
         if not chunk:
             self._chunked = False
         *lines, self._begun = (self._begun + chunk).split(b"\n")
         self._lines.extend(lines)
+
+    async def _chunk(self, max_bytes: int) -> bytes:
+        """The next one; the last is empty."""
+        written = await self._through(b"\r\n")
+        try:
+            size = int(written, 16)
+        except ValueError as fault:
+            raise self._broken("sent a chunk of unknown length") from fault
+        if not 0 <= size <= max_bytes:
+            raise self._broken(f"sent a body of more than {max_bytes} bytes")
+        return (await self._exactly(size + 2))[:-2]
+
+    async def _body(self, status: int, headers: Mapping[str, str], max_bytes: int) -> bytes:
+        if headers.get("transfer-encoding", "").lower() != "chunked":
+            length = self._length(status, headers)
+            if length > max_bytes:
+                raise self._broken(f"sent a body of more than {max_bytes} bytes")
+            return await self._exactly(length)
+        body = bytearray()
+        while chunk := await self._chunk(max_bytes - len(body)):
+            body += chunk
+        return bytes(body)
 
     async def _send(self, data: bytes) -> None:
         try:
@@ -157,7 +191,7 @@ class Http1Connection:
         self._buffer += data
 
     def _silent(self, timeout_seconds: float) -> OutcomeUnknown:
-        fault = self._broken(f"was silent for {timeout_seconds:g} s")
+        fault = self._broken(f"was silent for {timeout_seconds:.3g} s")
         fault.silent = True
         return fault
 
@@ -166,11 +200,13 @@ class Http1Connection:
         return OutcomeUnknown(f"the connection to {self._origin} {what}")
 
 
-async def connected(url: str, trust: ssl.SSLContext, *, timeout_seconds: float) -> Http1Connection:
+async def connected(
+    url: str, trust: ssl.SSLContext, *, timeout_seconds: float, server_name: str | None = None
+) -> Http1Connection:
     """A connection to the server that `url` (http or https) names. Raises NotSent."""
     parts = urlsplit(url)
     host = parts.hostname or ""
-    origin = f"{parts.scheme}://{parts.netloc}"
+    called = origin(url)
     stream: trio.SocketStream | None = None
     made = False
     try:
@@ -178,14 +214,18 @@ async def connected(url: str, trust: ssl.SSLContext, *, timeout_seconds: float) 
             stream = await trio.open_tcp_stream(host, parts.port or (80 if parts.scheme == "http" else 443))
             if parts.scheme == "http":
                 made = True
-                return Http1Connection(stream, origin)
-            secured = trio.SSLStream(stream, trust, server_hostname=host, https_compatible=True)
+                return Http1Connection(stream, called)
+            secured = trio.SSLStream(
+                stream, trust, server_hostname=server_name or host, https_compatible=True
+            )
             await secured.do_handshake()
             made = True
-            return Http1Connection(secured, origin)
-        raise NotSent(f"cannot connect to {origin}: no answer within {timeout_seconds:g} s")
+            return Http1Connection(secured, called)
+        fault = NotSent(f"cannot connect to {called}: no answer within {timeout_seconds:.3g} s")
+        fault.silent = True
+        raise fault
     except (OSError, trio.BrokenResourceError) as fault:
-        raise NotSent(f"cannot connect to {origin}: {fault.__cause__ or fault}") from fault
+        raise NotSent(explain(url, fault, sent=False)) from fault
     finally:
         if stream is not None and not made:
             stream.socket.close()

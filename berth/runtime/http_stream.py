@@ -125,7 +125,7 @@ async def close(response: httpx.Response, chunks: AsyncIterator[bytes]) -> None:
         pass
 
 
-def explain(url: str, fault: httpx.TransportError, *, sent: bool) -> str:
+def explain(url: str, fault: BaseException, *, sent: bool) -> str:
     """A transport's fault, for people."""
     cause = _innermost(fault)
     if isinstance(cause, ssl.SSLCertVerificationError):
