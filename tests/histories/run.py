@@ -26,6 +26,7 @@ from tests.support.apiserver import Certificates
 
 HISTORY = "history.jsonl"
 HEAL_SECONDS = 60.0
+PROGRESS_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -90,11 +91,18 @@ async def _record(
                 nursery.start_soon(each.run, url, until, plan.pause_seconds)
             if plan.fault_seconds:
                 nursery.start_soon(nemesis.run, until, plan.fault_seconds)
+            nursery.start_soon(_progress, recorder, until, told)
         with trio.fail_after(HEAL_SECONDS):
             for number, server in enumerate(servers.all):
                 assert server.url is not None
                 await read_all(keys, server.url, f"reader {number}", recorder)
     return recorder, nemesis.seen
+
+
+async def _progress(recorder: Recorder, until: float, told: Callable[[str], None]) -> None:
+    while (left := until - trio.current_time()) > PROGRESS_SECONDS:
+        await trio.sleep(PROGRESS_SECONDS)
+        told(f"{len(recorder.history)} operations, {left - PROGRESS_SECONDS:.0f} s to go")
 
 
 def judge(report: Report, stored: Mapping[str, Stored], *, observes: bool) -> None:
