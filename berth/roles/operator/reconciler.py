@@ -40,7 +40,7 @@ from berth.kube.workloads import TargetRef, Workloads
 from berth.roles.operator.instruments import Instruments, State
 from berth.roles.operator.looking import Memory, Sight, Sights
 from berth.roles.operator.resource import BERTHLEASES, REMEMBERED, BerthLease, Index, finalizers_patch
-from berth.roles.operator.status import next_status, recorded_in
+from berth.roles.operator.status import next_status
 from berth.roles.operator.telling import Teller
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
@@ -111,12 +111,12 @@ class Reconciler:
 
     def count(self, state: State) -> int:
         """How many BerthLeases are in that state."""
-        return sum(1 for each in self._index.values() if _state(each) == state)
+        return sum(1 for each in self._index.values() if each.state == state)
 
     def deadline_seconds(self) -> float:
         """Until the first stop is due if nothing is heard from the lease API."""
         tenures = self._parts.tenures
-        held = [each.lease for each in self._index.values() if _state(each) == "held"]
+        held = [each.lease for each in self._index.values() if each.state == "held"]
         return min((tenures.remaining_seconds(lease) for lease in held), default=inf)
 
     async def hand_over(self) -> None:
@@ -335,16 +335,6 @@ def _about_to_be_known(seen: Seen, step: Rest) -> bool:
     return (
         step.wants and not seen.recorded.phase and seen.claim.state == "unknown" and not seen.claim.troubled
     )
-
-
-def _state(found: BerthLease) -> State:
-    match recorded_in(found.status, found.lease.name).phase:
-        case "Active":
-            return "held"
-        case "Stopping":
-            return "stopping"
-        case _:
-            return "invalid" if found.problems else "standby"
 
 
 def _status_patch(found: BerthLease, status: Status) -> Object:

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from berth.client.tenures import LeaseId
 from berth.kube.objects import Name, Object, Resource, annotations_of, being_deleted, metadata, name_of, text
 from berth.kube.workloads import TargetRef
+from berth.roles.operator.instruments import State
 from berth.roles.operator.status import recorded_in
 from berth.wire import berthlease, berthlease_rules
 from berth.wire.berthlease import FINALIZER, Spec, Status, Unreadable, read_spec, read_status, read_target
@@ -55,6 +56,16 @@ class BerthLease(Struct, frozen=True):
     def generation(self) -> int:
         found = metadata(self.obj).get("generation")
         return found if isinstance(found, int) else 0
+
+    @property
+    def state(self) -> State:
+        match recorded_in(self.status, self.lease.name).phase:
+            case "Active":
+                return "held"
+            case "Stopping":
+                return "stopping"
+            case _:
+                return "invalid" if self.problems else "standby"
 
     @property
     def remembered(self) -> int | None:
