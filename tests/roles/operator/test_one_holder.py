@@ -24,7 +24,7 @@ async def test_both_say_who_holds_it(stage: Stage) -> None:
     await stage.deploy()
     holder = await stage.settled()
     standby = stage.other(holder)
-    await stage.until(lambda: standby.status("web").get("leaseState") == "waiting")
+    await stage.until(lambda: standby.status("web").get("currentHolder"))
     held = holder.status("web")
     assert held["currentHolder"] == holder.name == await stage.holder()
     assert held["fencingToken"] == await stage.token()
