@@ -175,6 +175,7 @@ async def test_a_connection_that_the_server_has_ended_is_not_used_again(pool: Ht
 
 async def test_what_comes_unasked_is_nobodys_answer(pool: HttpPool, peer: Peer) -> None:
     assert await get(pool, peer) == b"/a"
+    await trio.testing.wait_all_tasks_blocked()  # the peer's own sending is over
     await peer.streams[0].send_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nwrong")
     await trio.sleep(0.01)
     assert await get(pool, peer, "/b") == b"/b"

@@ -11,7 +11,8 @@ from berth.kube.api import KubeClient
 from berth.kube.faults import Conflict, Forbidden, Unavailable
 from berth.kube.objects import metadata
 from berth.kube.workloads import TargetRef
-from berth.kube.workloads.workloads import KINDS_MAX
+from berth.kube.workloads.changing import WRITE_SECONDS
+from berth.kube.workloads.workloads import KINDS_MAX, STOP_LATE_SECONDS
 from tests.kube.server.faults import Fault
 from tests.kube.server.kinds import CRON_JOBS, DEPLOYMENTS, JOBS, PODS, REPLICA_SETS
 from tests.kube.server.rest import KubeServer
@@ -180,16 +181,29 @@ async def test_a_stop_of_unknown_outcome_is_told_by_the_watch(
     await alone.until(lambda: _replicas(alone) == 0)
 
 
-async def test_a_write_that_hangs_ends_in_time(
+async def test_a_stop_that_hangs_is_asked_for_once_more(
     alone: Stage, rings: KubeServer, autojump_clock: Clock
 ) -> None:
     rings.create(DEPLOYMENTS, workload(DEPLOYMENTS, replicas=2))
     seen = await alone.seen(alone.ref())
     rings.fail(Fault("hang", "patch", "deployments"))
     before = trio.current_time()
+    stopped = await alone.workloads.change(alone.ref(), seen, SetReplicas(0))
+    assert stopped.uid == seen.uid
+    assert _replicas(alone) == 0
+    assert trio.current_time() - before == STOP_LATE_SECONDS
+
+
+async def test_stops_that_all_hang_end_in_time(
+    alone: Stage, rings: KubeServer, autojump_clock: Clock
+) -> None:
+    rings.create(DEPLOYMENTS, workload(DEPLOYMENTS, replicas=2))
+    seen = await alone.seen(alone.ref())
+    rings.fail(Fault("hang", "patch", "deployments", 2))
+    before = trio.current_time()
     with pytest.raises(Unavailable):
         await alone.workloads.change(alone.ref(), seen, SetReplicas(0))
-    assert trio.current_time() - before == 5
+    assert trio.current_time() - before == WRITE_SECONDS + STOP_LATE_SECONDS
 
 
 async def test_a_write_that_is_forbidden_says_so(alone: Stage, rings: KubeServer) -> None:
