@@ -2,8 +2,8 @@
 
 Owns which object is to be looked at, now or later. Promises that what is added while an object is being
 worked on is looked at afterwards, however often it was added, once; that a handler which fails is called
-again, later each time; and that one slow object delays no other while there is room. Does not know what the
-work is, nor end it: a handler brings its own deadline.
+again, later each time; that one slow object delays no other while there is room; and that what is urgent
+waits for nothing that is not. Does not know what the work is, nor end it: a handler brings its own deadline.
 """
 
 import heapq
@@ -25,7 +25,10 @@ KeyT = TypeVar("KeyT", bound=Hashable)
 
 
 class WorkQueue(Generic[KeyT]):
-    """`handle` says after how many seconds it wants to be called again, or None. Run it with `run`."""
+    """`handle` says after how many seconds it wants to be called again, or None. Run it with `run`.
+
+    `is_urgent` is asked when an object is to be looked at; for those there is as much room again.
+    """
 
     def __init__(
         self,
@@ -34,12 +37,15 @@ class WorkQueue(Generic[KeyT]):
         concurrency: int,
         rng: Random,
         logger: Logger,
+        is_urgent: Callable[[KeyT], bool] = lambda _: False,
     ) -> None:
         self._handle = handle
         self._concurrency = concurrency
         self._rng = rng
         self._logger = logger
+        self._is_urgent = is_urgent
         self._ready: deque[KeyT] = deque()
+        self._urgent: deque[KeyT] = deque()
         self._waiting: set[KeyT] = set()
         self._running: set[KeyT] = set()
         self._again: set[KeyT] = set()
@@ -53,10 +59,13 @@ class WorkQueue(Generic[KeyT]):
         """Look at it as soon as may be."""
         if key in self._running:
             self._again.add(key)
+            return
+        if self._is_urgent(key):
+            self._urgent.append(key)  # perhaps once more than it waits: then the first one counts
         elif key not in self._waiting:
-            self._waiting.add(key)
             self._ready.append(key)
-            self._woken.set()
+        self._waiting.add(key)
+        self._woken.set()
 
     def add_after(self, key: KeyT, seconds: float) -> None:
         """Look at it then; sooner if that was asked for before."""
@@ -70,13 +79,17 @@ class WorkQueue(Generic[KeyT]):
             while True:
                 self._woken = trio.Event()
                 self._take_due()
-                while self._ready and len(self._running) < self._concurrency:
-                    key = self._ready.popleft()
-                    self._waiting.discard(key)
-                    self._running.add(key)
-                    nursery.start_soon(self._work_on, key)
+                for lane, room in ((self._urgent, 2 * self._concurrency), (self._ready, self._concurrency)):
+                    while lane and len(self._running) < room:
+                        self._begin(lane.popleft(), nursery)
                 with trio.move_on_at(self._heap[0][0] if self._heap else inf):
                     await self._woken.wait()
+
+    def _begin(self, key: KeyT, nursery: trio.Nursery) -> None:
+        if key in self._waiting:
+            self._waiting.discard(key)
+            self._running.add(key)
+            nursery.start_soon(self._work_on, key)
 
     async def _work_on(self, key: KeyT) -> None:
         try:

@@ -16,8 +16,16 @@ Clock = trio.testing.MockClock
 
 
 @asynccontextmanager
-async def working(handle: Handler, journal: Journal, concurrency: int = 2) -> AsyncGenerator[WorkQueue[str]]:
-    queue = WorkQueue(handle, concurrency=concurrency, rng=Random(1), logger=journal.logger)
+async def working(
+    handle: Handler, journal: Journal, concurrency: int = 2, urgent: str = ""
+) -> AsyncGenerator[WorkQueue[str]]:
+    queue = WorkQueue(
+        handle,
+        concurrency=concurrency,
+        rng=Random(1),
+        logger=journal.logger,
+        is_urgent=lambda key: key in urgent,
+    )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(queue.run)
         yield queue
@@ -152,3 +160,34 @@ async def test_putting_off_over_and_over_does_not_grow(journal: Journal, autojum
         for number in range(20_000):
             queue.add_after("a", 20_000 - number)
         assert len(queue._heap) < 1100
+
+
+async def test_what_is_urgent_waits_for_nothing_that_is_not(journal: Journal, autojump_clock: Clock) -> None:
+    runs = Runs(seconds=5)
+    async with working(runs, journal, concurrency=2, urgent="uvwx") as queue:
+        for key in "abcduvw":
+            queue.add(key)
+        await trio.sleep(30)
+    # As many as fit in twice the room, the urgent ones first; the others when there is room of their own.
+    assert {key for at, key in runs.started if at == 0} == {"u", "v", "w"}
+    assert {key for at, key in runs.started if at == 5} == {"a", "b"}
+    assert runs.most == 3
+
+
+async def test_what_waits_and_becomes_urgent_is_looked_at_once(
+    journal: Journal, autojump_clock: Clock
+) -> None:
+    runs, urgent = Runs(seconds=5), set[str]()
+    queue = WorkQueue[str](
+        runs, concurrency=1, rng=Random(1), logger=journal.logger, is_urgent=urgent.__contains__
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(queue.run)
+        for key in "abc":
+            queue.add(key)
+        await trio.sleep(1)
+        urgent.add("c")
+        queue.add("c")
+        await trio.sleep(30)
+        nursery.cancel_scope.cancel()
+    assert runs.started == [(0, "a"), (1, "c"), (6, "b")]
