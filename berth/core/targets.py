@@ -12,6 +12,7 @@ from msgspec.structs import replace
 class TargetSeen(Struct, frozen=True):
     """A target that is there. It has either a count of `replicas` or can be `suspended`.
 
+    `jobs` counts what it has begun that may run yet; None where it is of no kind that begins any.
     `selector` finds its pods, as Kubernetes writes label selectors; "" where it has none of its own.
     `grace_seconds` is how long its pods may take to end; None where that cannot be seen.
     """
@@ -20,6 +21,7 @@ class TargetSeen(Struct, frozen=True):
     resource_version: str
     replicas: int | None = None
     suspended: bool | None = None
+    jobs: int | None = None
     selector: str = ""
     grace_seconds: int | None = None
 
@@ -32,9 +34,10 @@ class Missing(Struct, frozen=True):
 
 
 class Unseen(Struct, frozen=True):
-    """It cannot be seen whether it is there; `why` says so to people."""
+    """It cannot be seen whether it is there; `why` says so to people. `soon`: it has just been asked for."""
 
     why: str
+    soon: bool = False
 
 
 TargetState = TargetSeen | Missing | Unseen
@@ -60,8 +63,9 @@ Change = SetReplicas | SetSuspend
 class Left(Struct, frozen=True):
     """What still runs of a workload that was stopped, or may yet begin to.
 
-    `unsettled`: its controllers have not seen yet that it was stopped, and may go on making pods. `blocked`
-    says to people why it may never end by itself; "" while it is merely ending.
+    `jobs` have not been asked to end yet. `unsettled`: more may come, for its controllers have perhaps not
+    seen that it was stopped, or what is ending has not ended. `blocked` says to people why it may never end
+    by itself; "" while it is merely ending.
     """
 
     pods: int = 0

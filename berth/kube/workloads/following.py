@@ -48,7 +48,7 @@ class Following:
         self._logger = logger
         self._informers: dict[str, Informer] = {}
         self._scales: Scales | None = None
-        self._why = f"{kind} of {api_version} is being looked for"
+        self._why = ""
         self._waiting: set[TargetRef] = set()
         self.kind: Kind | None = None
         """None while it is not known whether the cluster has it."""
@@ -79,7 +79,7 @@ class Following:
         if informer is None or not informer.ready:
             self._waiting.add(target)
             why = informer.trouble if informer is not None else self._why
-            return Unseen(why or f"{target.kind}s are being listed")
+            return Unseen(why or f"{target.kind}s are being listed", soon=not why)
         obj = informer.get(Name(target.namespace, target.name))
         if obj is None:
             return Missing()

@@ -126,6 +126,7 @@ def _cron_job(obj: Object) -> TargetSeen:
         uid_of(obj),
         version_of(obj),
         suspended=spec.get("suspend") is True,
+        jobs=len(mapping(obj.get("status")).get("active") or ()),
         grace_seconds=_grace_seconds(job),
     )
 

@@ -5,7 +5,7 @@ that has seen the stop made before, the list of pods has. A pod that may be the 
 safe, too few is not.
 
 Jobs and CronJobs do not say which version of theirs was seen last, and the Job controller tells only that it
-has suspended: of a CronJob a Job may begin in the moment of its suspension.
+has suspended: of a CronJob a Job may begin in the moment of its suspension. So it is looked at for longer.
 """
 
 from collections.abc import Sequence
@@ -45,6 +45,9 @@ from berth.kube.workloads.owners import (
 from berth.runtime.clock import Clock
 
 JOB_PODS = Selector(labels="batch.kubernetes.io/job-name")
+SETTLE_SECONDS = 1.0
+"""So long after it was first seen stopped, a CronJob's controller has seen it too, where it runs."""
+
 LATE_SECONDS = 15.0
 """Controllers see a change within moments, where they run."""
 
@@ -59,12 +62,13 @@ class _Standing(Struct, frozen=True):
 
 
 class Leftover:
-    """Looks. Remembers only since when controllers have not seen a stop."""
+    """Looks. Remembers only since when controllers have not seen a stop, or may not have."""
 
     def __init__(self, client: KubeClient, clock: Clock) -> None:
         self._client = client
         self._clock = clock
         self._unsettled_since: dict[TargetRef, float] = {}
+        self._looked_at_since: dict[TargetRef, float] = {}
 
     async def left(self, target: TargetRef, kind: Kind, selector: str, *, in_doubt: str = "") -> Left:
         """`in_doubt` is the version for which a start may be on its way. Raises KubeFault."""
@@ -122,11 +126,18 @@ class Leftover:
         return _Standing(seen.resource_version, seen.selector, settled)
 
     async def _left_of_cron_job(self, target: TargetRef) -> Left:
+        since = self._looked_at_since.setdefault(target, trio.current_time())
+        settled = trio.current_time() >= since + SETTLE_SECONDS
         jobs = (await self._client.list_all(JOBS, target.namespace)).items
         unfinished = [job for job in jobs if controlled_by(job, target) and not finished(job)]
         listed = await self._client.list_all(PODS, target.namespace, selector=JOB_PODS)
         pods = [pod for pod in listed.items if runs(pod) and may_be_of_jobs(pod, target, jobs)]
-        return Left(len(pods), len(unfinished), blocked=await self._why_blocked(target, pods, not unfinished))
+        blocked = await self._why_blocked(target, pods, not unfinished)
+        going_on = [job for job in unfinished if not being_deleted(job)]
+        left = Left(len(pods), len(going_on), unsettled=not settled or bool(unfinished), blocked=blocked)
+        if left.nothing:
+            self._looked_at_since.pop(target, None)
+        return left
 
     async def _unfinished(self, target: TargetRef) -> list[Object]:
         jobs = (await self._client.list_all(JOBS, target.namespace)).items

@@ -48,10 +48,12 @@ class Scales:
         name = name_of(obj)
         known = self._known.get(name)
         if known is None:
-            known = self._known[name] = Unseen(f"the scale of {self._resource.kind} {name} is being read")
+            why = f"the scale of {self._resource.kind} {name} is being read"
+            known = self._known[name] = Unseen(why, soon=True)
             self._queue.add(name)
         if isinstance(known, TargetSeen) and known.uid != uid_of(obj):
-            return Unseen(f"{self._resource.kind} {name} was made anew, and its scale is being read")
+            why = f"{self._resource.kind} {name} was made anew, and its scale is being read"
+            return Unseen(why, soon=True)
         return known
 
     def note(self, change: Changed) -> None:

@@ -54,6 +54,12 @@ def _status(running: list[Object], succeeded: list[Object], suspended: bool) -> 
     return {"active": len(running), "succeeded": len(succeeded), "conditions": conditions}
 
 
+def _reference(job: Object) -> Object:
+    name = name_of(job)
+    named = {"namespace": name.namespace, "name": name.name, "uid": uid_of(job)}
+    return {"apiVersion": JOBS.api_version, "kind": JOBS.kind, **named}
+
+
 class CronJobs:
     """Knows when each is due next."""
 
@@ -68,6 +74,10 @@ class CronJobs:
         owned = cache.by_owner(JOBS)
         due: dict[str, float] = {}
         for cron_job in cache.alive(CRON_JOBS):
+            active = [_reference(job) for job in owned[uid_of(cron_job)] if not finished(job)]
+            await cache.patch(
+                CRON_JOBS, cron_job, {"status": {"active": active or None}}, subresource="status"
+            )
             every = _EVERY.fullmatch(cron_job["spec"]["schedule"])
             if every is None or cron_job["spec"].get("suspend"):
                 continue

@@ -253,7 +253,7 @@ async def test_of_a_cron_job_the_jobs_are_ended_with_their_pods(stage: Stage) ->
     assert await stage.workloads.end_jobs(target) == left.jobs
     assert await stage.workloads.end_jobs(target) == 0
     ending = await stage.left(target)
-    assert (ending.jobs, ending.pods) == (left.jobs, left.pods)
+    assert (ending.jobs, ending.pods, ending.unsettled) == (0, left.pods, True)
     for pod in await stage.all():
         if not name_of(pod).name.startswith("web-other"):
             await stage.end(pod)

@@ -1,9 +1,12 @@
 """What is left of a stopped workload: never too little, and in the end nothing."""
 
 import pytest
+import trio
+import trio.testing
 
 from berth.core.targets import Left
 from berth.kube.objects import Object, Resource, metadata, name_of
+from berth.kube.workloads.leftover import SETTLE_SECONDS
 from tests.kube.server.kinds import CRON_JOBS, DEPLOYMENTS, JOBS, PODS, REPLICA_SETS, STATEFUL_SETS
 from tests.kube.workloads.stage import RINGS, Stage, job_of, workload
 
@@ -179,7 +182,21 @@ async def test_an_unfinished_job_counts_even_without_a_pod(stage: Stage) -> None
     target = stage.ref(CRON_JOBS)
     await stage.seen(target)
     await stage.make(JOBS, job_of(made, "web-1", suspend=True))
-    assert await stage.left(target, "") == Left(jobs=1)
+    assert await stage.left(target, "") == Left(jobs=1, unsettled=True)
+
+
+async def test_of_a_cron_job_a_job_may_begin_in_the_moment_of_its_suspension(
+    alone: Stage, autojump_clock: trio.testing.MockClock
+) -> None:
+    made = await alone.make(CRON_JOBS, workload(CRON_JOBS))
+    target = alone.ref(CRON_JOBS)
+    await alone.seen(target)
+    assert await alone.left(target, "") == Left(unsettled=True)
+    await alone.make(JOBS, job_of(made, "web-1", suspend=True))
+    await trio.sleep(SETTLE_SECONDS)
+    assert (await alone.left(target, "")).jobs == 1
+    await alone.workloads.end_jobs(target)
+    assert await alone.left(target, "") == Left(unsettled=True)
 
 
 async def test_pods_of_a_custom_resource_are_found_by_the_selector_that_it_tells(stage: Stage) -> None:
