@@ -51,12 +51,16 @@ class Claim(Struct, frozen=True):
 
 
 class Target(Struct, frozen=True):
-    """How the workload stands: `runs` if it must change to be stopped, `starts` if it must to be started."""
+    """How the workload stands: `runs` if it must change to be stopped, `starts` if it must to be started.
+
+    `jobs` of its own may go on when it is stopped; None: it begins none.
+    """
 
     state: Literal["none", "unseen", "missing", "there"] = "none"
     uid: str = ""
     runs: bool = False
     starts: bool = False
+    jobs: int | None = None
 
 
 class Seen(Struct, frozen=True):
@@ -135,8 +139,8 @@ Step = (
 
 def next_step(seen: Seen) -> Step:
     """The one thing to do now."""
-    if not seen.finalizer:
-        # Without it nothing was ever begun, or all has been ended.
+    if not (seen.finalizer or seen.recorded.phase):
+        # Nothing was begun yet, or all has been ended.
         return Rest(wants=False) if seen.deleting else AddFinalizer()
     match seen.recorded.phase:
         case "Active":
@@ -179,6 +183,8 @@ def stop_cause(seen: Seen) -> Cause | None:
 
 def _running(seen: Seen) -> Step:
     claim, target = seen.claim, seen.target
+    if not seen.finalizer:
+        return AddFinalizer()  # somebody took it off
     if claim.state == "held":
         if claim.token != seen.recorded.token:
             return Record("Active", claim.token)  # of several holders: a new tenure, and nothing stops
@@ -201,12 +207,12 @@ def _stopping(seen: Seen) -> Step:
         return Rest(wants=False)  # what cannot be seen has not been seen to be stopped
     if target.state == "there" and target.runs:
         return Stop()
-    if target.state != "none" and seen.drain:
+    if target.state != "none" and (seen.drain or target.jobs is not None):
         if seen.left is None:
             return Look()
         if seen.left.jobs:
             return EndJobs()
-        if not seen.left.nothing:
+        if seen.drain and not seen.left.nothing:
             return Rest(wants=False)
     holds = seen.claim.state in ("held", "unknown") and seen.claim.in_time
     if holds and not seen.released and seen.claim.token in (0, recorded.token):
@@ -221,12 +227,15 @@ def _idle(seen: Seen) -> Step:
         return Record("Active", claim.token)
     # What runs here was never to run: unless it is about to be known that it may.
     waits = claim.state == "unknown" and not claim.troubled and wants
-    if target.state == "there" and target.runs and not waits and not seen.deleting:
-        return Stop()
+    if target.state == "there" and not waits and not seen.deleting:
+        if target.runs:
+            return Stop()
+        if target.jobs:
+            return EndJobs()
     if claim.state == "held" and not seen.released:
         return Release(claim.token)
+    if claim.state == "lost":
+        return Again()  # first of all: what has come of it since may have to be released
     if seen.deleting:
         return RemoveFinalizer()
-    if claim.state == "lost":
-        return Again()
     return Rest(wants=wants)

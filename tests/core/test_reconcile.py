@@ -36,6 +36,7 @@ ELSEWHERE = Claim("elsewhere")
 UNKNOWN = Claim()
 STOPPED = Target("there", "uid-1", runs=False, starts=True)
 RUNNING = Target("there", "uid-1", runs=True, starts=False)
+JOBS_LEFT = Target("there", "uid-1", starts=True, jobs=1)
 GONE = Left()
 
 
@@ -49,6 +50,20 @@ def seen(**of: Any) -> Seen:
         # Before anything
         ({"finalizer": False}, AddFinalizer()),
         ({"finalizer": False, "deleting": True}, Rest(wants=False)),
+        # Somebody took it off: what was begun is still to be ended, and kept from going before that
+        ({"finalizer": False, "target": RUNNING, "claim": HELD, "recorded": ACTIVE}, AddFinalizer()),
+        ({"finalizer": False, "target": RUNNING, "claim": ELSEWHERE, "recorded": ACTIVE}, Stop("refused")),
+        (
+            {
+                "finalizer": False,
+                "deleting": True,
+                "target": RUNNING,
+                "claim": HELD,
+                "recorded": ACTIVE,
+            },
+            Stop("deleted"),
+        ),
+        ({"finalizer": False, "deleting": True, "claim": HELD, "recorded": STOPPING}, Release(7)),
         # Standby
         ({"target": STOPPED}, Rest(wants=True)),
         ({"target": STOPPED, "claim": ELSEWHERE}, Rest(wants=True)),
@@ -57,6 +72,9 @@ def seen(**of: Any) -> Seen:
         ({"target": RUNNING, "claim": ELSEWHERE}, Stop()),
         ({"target": RUNNING, "claim": Claim("lost", 6)}, Stop()),
         ({"target": STOPPED, "claim": Claim("lost", 6)}, Again()),
+        ({"target": JOBS_LEFT, "claim": ELSEWHERE}, EndJobs()),
+        ({"target": JOBS_LEFT}, Rest(wants=True)),
+        ({"target": JOBS_LEFT, "deleting": True}, RemoveFinalizer()),
         ({"target": Target("unseen")}, Rest(wants=False)),
         ({"target": Target("missing")}, Rest(wants=False)),
         ({}, Rest(wants=True)),
@@ -74,6 +92,7 @@ def seen(**of: Any) -> Seen:
         ({"target": STOPPED, "claim": HELD, "handover": True}, Release(7)),
         ({"target": STOPPED, "claim": HELD, "deleting": True}, Release(7)),
         ({"target": STOPPED, "deleting": True}, RemoveFinalizer()),
+        ({"target": STOPPED, "claim": Claim("lost", 6), "deleting": True}, Again()),
         ({"target": RUNNING, "deleting": True}, RemoveFinalizer()),  # not ours any more
         ({"target": RUNNING, "invalid": True, "claim": UNKNOWN}, Stop()),
         # While it is not known, what runs goes on, and nothing is started
@@ -129,6 +148,27 @@ def seen(**of: Any) -> Seen:
             Record(""),
         ),
         ({"target": STOPPED, "claim": HELD, "recorded": STOPPING, "drain": False}, Release(7)),
+        ({"target": JOBS_LEFT, "claim": HELD, "recorded": STOPPING, "drain": False}, Look()),
+        (
+            {
+                "target": JOBS_LEFT,
+                "claim": HELD,
+                "recorded": STOPPING,
+                "drain": False,
+                "left": Left(pods=1, jobs=1),
+            },
+            EndJobs(),
+        ),
+        (
+            {
+                "target": JOBS_LEFT,
+                "claim": HELD,
+                "recorded": STOPPING,
+                "drain": False,
+                "left": Left(pods=1, unsettled=True),
+            },
+            Release(7),
+        ),
         ({"claim": HELD, "recorded": STOPPING}, Release(7)),
     ],
 )
@@ -182,7 +222,8 @@ def played(found: Seen, pods: int) -> tuple[list[Step], Seen]:
             case AddFinalizer():
                 found = replace(found, finalizer=True)
             case EndJobs():
-                found = replace(found, left=None)
+                jobs = None if found.target.jobs is None else 0
+                found = replace(found, left=None, target=replace(found.target, jobs=jobs))
     return taken, found
 
 
@@ -232,6 +273,7 @@ states = st.builds(
         uid=st.sampled_from(["uid-1", "uid-2"]),
         runs=st.booleans(),
         starts=st.booleans(),
+        jobs=st.none() | st.integers(0, 1),
     ),
     left=st.none() | st.builds(Left, pods=st.integers(0, 2), jobs=st.integers(0, 1)),
     released=st.booleans(),

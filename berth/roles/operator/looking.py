@@ -4,6 +4,7 @@ Owns the sight: what the object says, what the lease API has answered, how the t
 left. Asks nobody: everything is read from what is kept at hand.
 """
 
+from collections.abc import Iterator
 from math import inf
 
 from msgspec import Struct
@@ -14,7 +15,6 @@ from berth.core.holding import stop_budget_us
 from berth.core.reconcile import Claim, Recorded, Seen, Target
 from berth.core.targets import (
     Change,
-    Left,
     Missing,
     TargetSeen,
     TargetState,
@@ -25,46 +25,14 @@ from berth.core.targets import (
 )
 from berth.kube.objects import Name
 from berth.kube.workloads import Workloads
+from berth.roles.operator.memory import Memory
 from berth.roles.operator.resource import BerthLease, Index
-from berth.roles.operator.status import Facts, recorded_in
+from berth.roles.operator.status import Facts
 from berth.runtime.clock import MICROSECONDS, Clock
-from berth.runtime.log import Logger
 from berth.wire.berthlease import Spec
-
-CONFLICT_SECONDS, CONFLICTS_COUNTED = 0.02, 6
-"""The first conflict is tried again at once, and each after that later, up to a second or so."""
 
 STOP_SECONDS_EACH = 0.003
 """What one stop takes of the operator's time: where many are due at once, they begin as much earlier."""
-
-
-class Memory(Struct):
-    """What this process knows of one BerthLease beside what is stored and cached."""
-
-    left: Left | None = None
-    released: bool = False
-    releasing: bool = False
-    lease: LeaseId | None = None
-    troubled: bool = False
-    conflicts: int = 0
-
-    def trouble(self, logger: Logger, name: Name, text: str) -> None:
-        if not self.troubled:
-            logger.warning(
-                "the cluster does not do what is needed, trying again", berthlease=str(name), error=text
-            )
-        self.troubled = True
-
-    def after_conflict_seconds(self) -> float:
-        """How soon to try again what somebody else was in the way of."""
-        self.conflicts += 1
-        return CONFLICT_SECONDS * (2 ** min(self.conflicts, CONFLICTS_COUNTED) - 2)
-
-    def settled(self, logger: Logger, name: Name) -> None:
-        self.conflicts = 0
-        if self.troubled:
-            logger.info("the cluster does what is needed again", berthlease=str(name))
-        self.troubled = False
 
 
 class Sight(Struct, frozen=True):
@@ -90,6 +58,11 @@ class Sight(Struct, frozen=True):
         runs = self.seen.recorded.phase == "Active" and self.remaining_seconds > 0
         return self.remaining_seconds if runs else inf
 
+    def told_soon(self, wants: bool) -> bool:
+        """Whether there is nothing to tell yet: the lease, or the target, has only just been asked for."""
+        claim = self.seen.claim
+        return self.facts.target_soon or (wants and claim.state == "unknown" and not claim.troubled)
+
     @property
     def selector(self) -> str:
         """What finds the pods: of what was begun, if anything was."""
@@ -110,11 +83,24 @@ class Sights:
 
     def is_idle(self, found: BerthLease) -> bool:
         """Whether nothing runs and nothing is held."""
-        standing = self._tenures.standing(found.lease)
-        return not recorded_in(found.status, found.lease.name).phase and not isinstance(standing, Held)
+        return not found.recorded.phase and not isinstance(self._tenures.standing(found.lease), Held)
+
+    def must_stop(self, found: BerthLease) -> bool:
+        """Whether there is no time left for what may run, or none any more."""
+        recorded = found.recorded
+        if recorded.phase != "Active" or not recorded.lease:
+            return False
+        lease = LeaseId(found.name.namespace, recorded.lease, recorded.holder)
+        standing = self._tenures.standing(lease)
+        if isinstance(standing, Lost):
+            late = True
+        else:
+            late = self._tenures.remaining_seconds(lease) <= self._allowance_seconds(found.spec, standing)
+        state = self._workloads.seen(found.target) if late and found.target is not None else None
+        return isinstance(state, TargetSeen) and stop_change(state) is not None
 
     def sight(self, found: BerthLease, memory: Memory) -> Sight:
-        recorded = recorded_in(found.status, found.lease.name)
+        recorded = found.recorded
         lease = found.lease
         if recorded.phase and recorded.lease:
             lease = LeaseId(lease.namespace, recorded.lease, recorded.holder)
@@ -122,17 +108,20 @@ class Sights:
         spec = found.spec
         exclusive = spec is None or spec.semantics == "at-most-once"
         self._note_running(found.name, recorded, exclusive)
-        rival = self._index.before(found)
+        rival, rival_at_target = self._index.before_at_lease(found), self._index.before_at_target(found)
         # What another object holds is somebody else's, though under our name.
         standing = self._tenures.standing(lease) if rival is None else Standby(lease.holder, "held")
-        remaining_seconds = self._tenures.remaining_seconds(lease) - self._allowance_seconds(spec)
-        state = self._workloads.seen(found.target) if found.target is not None else None
+        allowance_seconds = self._allowance_seconds(spec, standing)
+        remaining_seconds = self._tenures.remaining_seconds(lease) - allowance_seconds
+        # And what another starts and stops is nothing to us.
+        ours = found.target is not None and rival_at_target is None
+        state = self._workloads.seen(found.target) if ours and found.target is not None else None
         there = state if isinstance(state, TargetSeen) else None
         start = stop = None
         if there is not None:
             start = self._start(spec, there, found.remembered)
             stop = stop_change(there)
-        problems = found.problems if rival is None else (*found.problems, _taken_by(rival))
+        problems = (*found.problems, *_taken(rival, rival_at_target))
         seen = Seen(
             found.lease.name,
             found.lease.holder,
@@ -144,13 +133,13 @@ class Sights:
             drain=spec is None or spec.drain,
             recorded=recorded,
             claim=_claim(standing, in_time=remaining_seconds > 0),
-            target=_target(state, starts=start is not None, runs=stop is not None),
+            target=_target(state, memory, starts=start is not None, runs=stop is not None),
             left=memory.left,
             released=memory.released,
         )
         return Sight(
             seen,
-            self._facts(found, standing, state, problems),
+            self._facts(found, standing, state, problems, memory),
             lease,
             rival is None,
             self._terms(spec) if spec is not None else None,
@@ -158,9 +147,7 @@ class Sights:
             there,
             start,
             stop,
-            to_remember(there)
-            if there is not None and _counts_freely(spec) and recorded.phase == "Active"
-            else None,
+            _worth_remembering(found, there),
         )
 
     def _note_running(self, name: Name, recorded: Recorded, exclusive: bool) -> None:
@@ -169,10 +156,13 @@ class Sights:
         else:
             self.running.discard(name)
 
-    def _allowance_seconds(self, spec: Spec | None) -> float:
+    def _allowance_seconds(self, spec: Spec | None, standing: Standing) -> float:
+        """How much earlier a stop begins, for the others': at most half of what heartbeats leave."""
         if spec is None:
             return 0.0
-        return min(len(self.running) * STOP_SECONDS_EACH, spec.ttl_seconds / 4)
+        ttl_seconds = standing.ttl_seconds if isinstance(standing, Held) else spec.ttl_seconds
+        spare_seconds = ttl_seconds - _budget_us(spec) / MICROSECONDS - spec.heartbeat_interval_seconds
+        return min(len(self.running) * STOP_SECONDS_EACH, ttl_seconds / 4, max(0.0, spare_seconds / 2))
 
     def _start(self, spec: Spec | None, there: TargetSeen, remembered: int | None) -> Change | None:
         action = spec.acquire_action if spec is not None else None
@@ -196,6 +186,7 @@ class Sights:
         standing: Standing,
         state: TargetState | None,
         problems: tuple[str, ...],
+        memory: Memory,
     ) -> Facts:
         target = found.target
         facts = Facts(
@@ -203,6 +194,8 @@ class Sights:
             problems=problems,
             target=f"{target.kind} {target.name}" if target is not None else "",
             target_trouble=state.why if isinstance(state, Unseen) else "",
+            target_soon=isinstance(state, Unseen) and state.soon,
+            drain_trouble=memory.drain_trouble,
             selector=_selector(found, state),
             budget_short=_budget_short(found.spec, state),
         )
@@ -228,8 +221,11 @@ class Sights:
                 return facts
 
 
-def _taken_by(rival: Name) -> str:
-    return f"spec.leaseName: BerthLease {rival.name} has this lease already; name another, or delete one"
+def _taken(rival: Name | None, rival_at_target: Name | None) -> Iterator[str]:
+    if rival is not None:
+        yield f"spec.leaseName: BerthLease {rival.name} has this lease already; name another, or delete one"
+    if rival_at_target is not None:
+        yield f"spec.target: BerthLease {rival_at_target.name} has this target already; delete one"
 
 
 def _claim(standing: Standing, *, in_time: bool) -> Claim:
@@ -244,7 +240,7 @@ def _claim(standing: Standing, *, in_time: bool) -> Claim:
             return Claim("lost", token, loss=loss)
 
 
-def _target(state: TargetState | None, *, starts: bool, runs: bool) -> Target:
+def _target(state: TargetState | None, memory: Memory, *, starts: bool, runs: bool) -> Target:
     match state:
         case None:
             return Target()
@@ -253,7 +249,8 @@ def _target(state: TargetState | None, *, starts: bool, runs: bool) -> Target:
         case Unseen():
             return Target("unseen")
         case TargetSeen():
-            return Target("there", state.uid, runs=runs, starts=starts)
+            asked = state.jobs is not None and memory.jobs_ended_at == state.resource_version
+            return Target("there", state.uid, runs=runs, starts=starts, jobs=0 if asked else state.jobs)
 
 
 def _selector(found: BerthLease, state: TargetState | None) -> str:
@@ -263,10 +260,14 @@ def _selector(found: BerthLease, state: TargetState | None) -> str:
     return state.selector if isinstance(state, TargetSeen) else ""
 
 
-def _counts_freely(spec: Spec | None) -> bool:
-    """Whether the number of replicas is somebody else's to say."""
-    action = spec.acquire_action if spec is not None else None
-    return action is not None and action.scale is not None and action.scale.replicas is None
+def _worth_remembering(found: BerthLease, there: TargetSeen | None) -> int | None:
+    """The count of replicas, where it is somebody else's to say: of what runs, or was found running."""
+    action = found.spec.acquire_action if found.spec is not None else None
+    freely = action is not None and action.scale is not None and action.scale.replicas is None
+    found_running = not found.recorded.phase and found.remembered is None
+    if there is None or not freely or not (found.recorded.phase == "Active" or found_running):
+        return None
+    return to_remember(there)
 
 
 def _budget_us(spec: Spec) -> int:

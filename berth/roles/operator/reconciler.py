@@ -5,16 +5,18 @@ that a stop waits for nothing but its own request, and that nothing is written w
 write carries the version of the object that was looked at: whoever was there in between is looked at first.
 """
 
-from contextlib import nullcontext
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
+from functools import partial
 from math import inf
 from random import Random
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import trio
 from msgspec.structs import replace
 
 from berth.client import BerthError
-from berth.client.tenures import LeaseId, Tenures
+from berth.client.tenures import LeaseId, Lost, Tenures
 from berth.core.reconcile import (
     AddFinalizer,
     Again,
@@ -25,7 +27,6 @@ from berth.core.reconcile import (
     Release,
     RemoveFinalizer,
     Rest,
-    Seen,
     Start,
     Step,
     Stop,
@@ -34,33 +35,30 @@ from berth.core.reconcile import (
 from berth.kube.api import KubeClient
 from berth.kube.faults import Conflict, KubeFault, NotFound
 from berth.kube.informer import Changed
-from berth.kube.objects import Name, Object, second_time, version_of
+from berth.kube.objects import Name
 from berth.kube.work import WorkQueue
 from berth.kube.workloads import TargetRef, Workloads
 from berth.roles.operator.instruments import Instruments, State
-from berth.roles.operator.looking import Memory, Sight, Sights
-from berth.roles.operator.resource import BERTHLEASES, REMEMBERED, BerthLease, Index, finalizers_patch
-from berth.roles.operator.status import next_status
+from berth.roles.operator.looking import Sight, Sights
+from berth.roles.operator.memory import DRAIN_LOOK_SECONDS, Memory
+from berth.roles.operator.resource import BerthLease, Index
 from berth.roles.operator.telling import Teller
+from berth.roles.operator.writing import Objects, Writing
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
-from berth.wire.berthlease import FINALIZER, Status, status_patch
 
-CALL_SECONDS = 5.0
 AT_ONCE = 32
 """More requests at a time would only wait for each other, for the one core that there is."""
 
+LOOKS_AT_ONCE = 16
 STEPS_MAX = 20
 RETRY_SECONDS = 1.0
-DRAIN_LOOK_SECONDS = 0.5
 
 
-class Objects(Protocol):
-    """What takes up the answer of our own write, ahead of the watch: an informer does."""
+class Wait(NamedTuple):
+    """Nothing more now; again after so long, or when something changes."""
 
-    def observe(self, obj: Object) -> None: ...
-
-    def observe_gone(self, obj: Object) -> None: ...
+    seconds: float | None
 
 
 class Parts(NamedTuple):
@@ -84,8 +82,16 @@ class Reconciler:
         self._parts = parts
         self._index = index
         self._sights = Sights(index, parts.tenures, parts.workloads, parts.clock)
-        self._queue = WorkQueue[Name](self._handled, concurrency=AT_ONCE, rng=parts.rng, logger=parts.logger)
+        self._queue = WorkQueue[Name](
+            self._handled,
+            concurrency=AT_ONCE,
+            rng=parts.rng,
+            logger=parts.logger,
+            is_urgent=self._must_stop,
+        )
         self._memories: dict[Name, Memory] = {}
+        self._looks = trio.CapacityLimiter(LOOKS_AT_ONCE)
+        self._writing = Writing(parts.client, parts.objects, index, parts.clock)
         self._nursery: trio.Nursery | None = None
 
     async def run(self) -> None:
@@ -98,12 +104,14 @@ class Reconciler:
             self._queue.add(name)
 
     def note_lease(self, lease: LeaseId) -> None:
-        for name in self._index.of_lease(lease):
-            self._queue.add(name)
         # What is being stopped may still have a lease that its spec names no more.
-        for name, memory in self._memories.items():
-            if memory.lease == lease:
-                self._queue.add(name)
+        named = {name for name, memory in self._memories.items() if memory.lease == lease}
+        lost = isinstance(self._parts.tenures.standing(lease), Lost)
+        for name in self._index.of_lease(lease) | named:
+            self._queue.add(name)
+            asking = self._memory(name).asking
+            if lost and asking is not None:
+                asking.cancel()  # a stop does not wait for what is being asked
 
     def note_target(self, target: TargetRef) -> None:
         for name in self._index.of_target(target):
@@ -122,10 +130,16 @@ class Reconciler:
     async def hand_over(self) -> None:
         """Stop everything, see it gone, and give all leases up."""
         self._sights.handover = True
-        while busy := [each for each in self._index.values() if not self._sights.is_idle(each)]:
-            for each in busy:
-                self._queue.add(each.name)
+        names = [each.name for each in self._index.values()]
+        while names:
+            for name in names:
+                self._queue.add(name)
             await trio.sleep(DRAIN_LOOK_SECONDS)
+            names = [each.name for each in self._index.values() if not self._sights.is_idle(each)]
+
+    def _must_stop(self, name: Name) -> bool:
+        found = self._index.get(name)
+        return found is not None and self._sights.must_stop(found)
 
     async def _handled(self, name: Name) -> float | None:
         """Take steps until there is nothing to do; after how many seconds to look again."""
@@ -138,6 +152,7 @@ class Reconciler:
                 return self._memory(name).after_conflict_seconds()
             except KubeFault as fault:
                 self._memory(name).trouble(self._parts.logger, name, str(fault))
+                await self._tell_trouble(name)
                 return RETRY_SECONDS * self._parts.rng.uniform(0.5, 1.0)
 
     async def _steps(self, name: Name) -> float | None:
@@ -150,53 +165,58 @@ class Reconciler:
             sight = self._sights.sight(found, memory)
             step = next_step(sight.seen)
             self._keep_asking(sight, memory, step)
+            stops = isinstance(step, Stop)
             # Whatever else is not answered, a stop that becomes due does not wait for it.
-            with trio.move_on_after(inf if isinstance(step, Stop) else sight.stop_due_seconds):
-                if isinstance(step, Rest):
-                    if found.has_finalizer and not _about_to_be_known(sight.seen, step):
-                        await self._remember_replicas(found, sight)
-                        await self._tell(found, sight, sight.seen.recorded)
-                    memory.settled(self._parts.logger, name)
-                    return self._again_in(sight, memory)
-                again_seconds = await self._take(step, found, sight, memory)
-                if again_seconds is not None:
-                    return again_seconds
+            with trio.move_on_after(inf if stops else sight.stop_due_seconds) as asking:
+                memory.asking = None if stops else asking
+                try:
+                    again = await self._take(step, found, sight, memory)
+                finally:
+                    memory.asking = None
+                if isinstance(again, Wait):
+                    return again.seconds
         return RETRY_SECONDS  # it changes faster than it is followed
 
-    async def _take(self, step: Step, found: BerthLease, sight: Sight, memory: Memory) -> float | None:
+    async def _take(self, step: Step, found: BerthLease, sight: Sight, memory: Memory) -> Wait | None:
         """None: go on at once."""
-        parts, seen = self._parts, sight.seen
+        parts = self._parts
         match step:
+            case Rest():
+                if found.has_finalizer and not sight.told_soon(step.wants):
+                    await self._writing.remember(found, sight.to_remember)
+                    await self._writing.tell(found, sight, sight.seen.recorded)
+                memory.settled(parts.logger, found.name)
+                return Wait(self._again_in(sight, memory))
             case AddFinalizer():
-                await self._patch(found, finalizers_patch(found, [*found.finalizers, FINALIZER]))
+                await self._writing.add_finalizer(found)
             case RemoveFinalizer() if found.gone:
-                self._index.drop(found.name)
+                for name in self._index.let_go(found.name):
+                    self._queue.add(name)
+                self._forget(found.name)
             case RemoveFinalizer():
-                kept = [each for each in found.finalizers if each != FINALIZER]
-                await self._patch(found, finalizers_patch(found, kept))
+                await self._writing.remove_finalizer(found)
             case Record():
                 await self._record(step, found, sight, memory)
             case Start() | Stop():
                 await self._drive(step, found, sight, memory)
                 if isinstance(step, Stop):
-                    return 0.0  # what follows comes after the stops of others, which may be in a hurry
+                    return Wait(0.0)  # what follows comes after the stops of others, which may be in a hurry
             case Look():
-                assert found.target is not None
-                memory.left = await parts.workloads.left(found.target, sight.selector)
+                self._aside(found.name, memory, partial(self._look, found, sight.selector, memory))
+                return Wait(None)
             case EndJobs():
                 assert found.target is not None
                 await parts.workloads.end_jobs(found.target)
+                if sight.target_seen is not None:
+                    memory.jobs_ended_at = sight.target_seen.resource_version
                 memory.left = None
-                return DRAIN_LOOK_SECONDS
             case Release(token):
-                self._release(found.name, sight.lease, token, memory)
+                self._aside(found.name, memory, partial(self._release, sight.lease, token, memory))
                 # What it comes to is heard; meanwhile the status says how things are.
-                await self._tell(found, sight, seen.recorded)
-                return self._again_in(sight, memory) or RETRY_SECONDS
+                await self._writing.tell(found, sight, sight.seen.recorded)
+                return Wait(RETRY_SECONDS)
             case Again():
                 parts.tenures.again(sight.lease)
-            case Rest():
-                pass
         return None
 
     def _keep_asking(self, sight: Sight, memory: Memory, step: Step) -> None:
@@ -210,7 +230,7 @@ class Reconciler:
             wants = False
         else:
             return
-        unheard = sight.seen.claim.state == "unknown" and not (memory.released or memory.releasing)
+        unheard = sight.seen.claim.state == "unknown" and not (memory.released or memory.busy)
         if sight.terms is not None and (wants or (recorded.phase and unheard)):
             tenures.want(sight.lease, sight.terms, recorded.token if recorded.phase else 0)
         else:
@@ -224,102 +244,99 @@ class Reconciler:
             )
         elif step.phase == "Stopping":
             recorded = replace(sight.seen.recorded, phase="Stopping")
-        await self._tell(found, sight, recorded)
-        memory.left, memory.released = None, False
+        await self._writing.tell(found, sight, recorded)
+        memory.begun_anew()
         self._parts.teller.recorded(found, recorded, step.cause)
 
     async def _drive(self, step: Start | Stop, found: BerthLease, sight: Sight, memory: Memory) -> None:
         """One write to the target; what it was refused for is looked at first."""
-        parts = self._parts
+        parts, stops = self._parts, isinstance(step, Stop)
         assert found.target is not None
         assert sight.target_seen is not None
-        change = sight.start if isinstance(step, Start) else sight.stop
+        change = sight.stop if stops else sight.start
         assert change is not None
+        memory.left, memory.stops = None, memory.stops + stops
+        if stops and not sight.seen.recorded.phase:
+            await self._writing.remember(found, sight.to_remember)
         try:
-            with parts.instruments.stopping() if isinstance(step, Stop) else nullcontext():
+            with parts.instruments.stopping() if stops else nullcontext():
                 await parts.workloads.change(found.target, sight.target_seen, change)
         except Conflict:
             raise
+        except NotFound as fault:
+            raise Conflict(f"{found.target} is gone") from fault
         except KubeFault as fault:
             if not memory.troubled:
                 parts.teller.refused(found, step, fault)
             memory.troubled = True
+            if stops:
+                memory.refused(fault)
             raise
+        memory.drain_trouble = ""
         parts.teller.driven(found, step, change)
 
-    def _release(self, name: Name, lease: LeaseId, token: int, memory: Memory) -> None:
-        """In a task of its own: the lease API may be slow, and others' stops are not to wait for it."""
-        if memory.releasing or self._nursery is None:
+    def _aside(self, name: Name, memory: Memory, do: Callable[[], Awaitable[None]]) -> None:
+        """In a task of its own: what may take long is not to be in the way of others' stops."""
+        if memory.busy or self._nursery is None:
             return
-        memory.releasing = True
+        memory.busy = True
 
-        async def release() -> None:
+        async def doing() -> None:
             try:
-                await self._parts.tenures.release(lease, token)
-                memory.released = True
-            except BerthError as fault:
-                self._parts.logger.warning("lease not released yet", lease=str(lease), error=str(fault))
-                await trio.sleep(RETRY_SECONDS)
+                await do()
             finally:
-                memory.releasing = False
+                memory.busy = False
                 self._queue.add(name)
 
-        self._nursery.start_soon(release)
+        self._nursery.start_soon(doing)
 
-    async def _remember_replicas(self, found: BerthLease, sight: Sight) -> None:
-        """While it runs: how many there are, where that is not for the spec to say."""
-        if sight.to_remember is None or sight.to_remember == found.remembered:
-            return
-        note = {"metadata": {"annotations": {REMEMBERED: str(sight.to_remember)}}}
-        await self._patch(found, note)
-
-    async def _tell(self, found: BerthLease, sight: Sight, recorded: Recorded) -> None:
-        seen = replace(sight.seen, recorded=recorded)
-        now = second_time(self._parts.clock.wall_us())
-        status = next_status(found.status, seen, sight.facts, now)
-        if status != found.status and found.gone:
-            self._index.keep(replace(found, status=status))
-        elif status != found.status:
-            await self._patch(found, _status_patch(found, status), subresource="status")
-
-    async def _patch(self, found: BerthLease, patch: Object, subresource: str = "") -> None:
-        parts = self._parts
+    async def _look(self, found: BerthLease, selector: str, memory: Memory) -> None:
+        assert found.target is not None
+        stops = memory.stops
         try:
-            obj = await parts.client.merge_patch(
-                BERTHLEASES,
-                found.name.name,
-                found.name.namespace,
-                patch=patch,
-                subresource=subresource,
-                timeout_seconds=CALL_SECONDS,
-            )
-        except NotFound:
-            parts.objects.observe_gone(found.obj)
-            return
-        parts.objects.observe(obj)
+            async with self._looks:
+                left = await self._parts.workloads.left(found.target, selector)
+        except KubeFault as fault:
+            memory.trouble(self._parts.logger, found.name, str(fault))
+            memory.refused(fault)
+            await self._tell_trouble(found.name)
+            await trio.sleep(RETRY_SECONDS * self._parts.rng.uniform(0.5, 1.0))
+        else:
+            memory.drain_trouble = ""
+            if stops == memory.stops:  # else it had to be stopped again meanwhile
+                memory.left = left
+
+    async def _release(self, lease: LeaseId, token: int, memory: Memory) -> None:
+        try:
+            await self._parts.tenures.release(lease, token)
+            memory.released = True
+        except BerthError as fault:
+            self._parts.logger.warning("lease not released yet", lease=str(lease), error=str(fault))
+            await trio.sleep(RETRY_SECONDS)
 
     async def _look_afresh(self, name: Name) -> None:
         found = self._index.get(name)
-        if found is None or found.gone:
+        if found is None:
             return
         try:
-            obj = await self._parts.client.get(
-                BERTHLEASES, name.name, name.namespace, timeout_seconds=CALL_SECONDS
-            )
-        except NotFound:
-            self._parts.objects.observe_gone(found.obj)
+            await self._writing.look_afresh(found)
         except KubeFault as fault:
             self._memory(name).trouble(self._parts.logger, name, str(fault))
-        else:
-            self._parts.objects.observe(obj)
+
+    async def _tell_trouble(self, name: Name) -> None:
+        """What is in the way of a stop, if the cluster lets us say it."""
+        found, memory = self._index.get(name), self._memory(name)
+        if found is None or not memory.drain_trouble:
+            return
+        with suppress(KubeFault):
+            await self._writing.tell(found, self._sights.sight(found, memory), found.recorded)
 
     def _again_in(self, sight: Sight, memory: Memory) -> float | None:
         """When something is due that nobody tells of."""
-        due = sight.remaining_seconds if sight.seen.recorded.phase else inf
         if sight.seen.recorded.phase == "Stopping" and memory.left is not None and not memory.left.nothing:
             memory.left = None
-            due = min(due, DRAIN_LOOK_SECONDS) if due > 0 else DRAIN_LOOK_SECONDS
-        return due if due != inf else None
+            return memory.next_look_seconds()
+        return sight.stop_due_seconds if sight.stop_due_seconds != inf else None
 
     def _memory(self, name: Name) -> Memory:
         return self._memories.setdefault(name, Memory())
@@ -328,14 +345,3 @@ class Reconciler:
         memory = self._memories.pop(name, None)
         if memory is not None and memory.lease is not None and not self._index.of_lease(memory.lease):
             self._parts.tenures.unwant(memory.lease)
-
-
-def _about_to_be_known(seen: Seen, step: Rest) -> bool:
-    """Whether there is nothing to tell yet: the lease has just been asked for."""
-    return (
-        step.wants and not seen.recorded.phase and seen.claim.state == "unknown" and not seen.claim.troubled
-    )
-
-
-def _status_patch(found: BerthLease, status: Status) -> Object:
-    return {"metadata": {"resourceVersion": version_of(found.obj)}, "status": status_patch(status)}

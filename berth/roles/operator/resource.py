@@ -2,7 +2,8 @@
 
 Owns which object has which lease and which target. Promises that of several objects that name the same lease
 under the same holder only one has it, the first to begin or else the oldest: to the lease API they are one
-holder, and would not exclude each other.
+holder, and would not exclude each other. Of several that name the same target likewise: one would stop what
+another has started.
 """
 
 from typing import Any
@@ -11,7 +12,18 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from berth.client.tenures import LeaseId
-from berth.kube.objects import Name, Object, Resource, annotations_of, being_deleted, metadata, name_of, text
+from berth.core.reconcile import Recorded
+from berth.kube.objects import (
+    Name,
+    Object,
+    Resource,
+    annotations_of,
+    being_deleted,
+    metadata,
+    name_of,
+    text,
+    uid_of,
+)
 from berth.kube.workloads import TargetRef
 from berth.roles.operator.instruments import State
 from berth.roles.operator.status import recorded_in
@@ -50,7 +62,12 @@ class BerthLease(Struct, frozen=True):
 
     @property
     def has_finalizer(self) -> bool:
-        return FINALIZER in self.finalizers
+        return self.gone or FINALIZER in self.finalizers
+
+    @property
+    def recorded(self) -> Recorded:
+        """What its status says was begun."""
+        return recorded_in(self.status, self.lease.name)
 
     @property
     def generation(self) -> int:
@@ -59,7 +76,7 @@ class BerthLease(Struct, frozen=True):
 
     @property
     def state(self) -> State:
-        match recorded_in(self.status, self.lease.name).phase:
+        match self.recorded.phase:
             case "Active":
                 return "held"
             case "Stopping":
@@ -76,8 +93,7 @@ class BerthLease(Struct, frozen=True):
     def rank(self) -> tuple[bool, str, str]:
         """Sorts who has begun before who has not, and then by age."""
         found = metadata(self.obj)
-        begun = bool(recorded_in(self.status, self.lease.name).phase)
-        return not begun, text(found.get("creationTimestamp")), text(found.get("uid"))
+        return not self.recorded.phase, text(found.get("creationTimestamp")), text(found.get("uid"))
 
 
 def read(obj: Object, cluster_id: str) -> BerthLease:
@@ -105,6 +121,7 @@ class Index:
         self._known: dict[Name, BerthLease] = {}
         self._by_lease: dict[LeaseId, set[Name]] = {}
         self._by_target: dict[TargetRef, set[Name]] = {}
+        self._after: dict[Name, Object] = {}
 
     def __len__(self) -> int:
         return len(self._known)
@@ -118,15 +135,20 @@ class Index:
     def note(self, name: Name, obj: Object | None) -> set[Name]:
         """Take an object up, or None where it is gone; whom that concerns, besides itself.
 
-        One that goes with our finalizer on it was torn away, and is kept until it is dropped.
+        One that goes with our finalizer on it, or with something begun under it, was torn away. It is kept
+        until it is let go, and what has its name by then waits for that.
         """
         before = self._known.get(name)
-        concerned = self.drop(name)
+        self._after.pop(name, None)
+        if before is None or not _torn_away(before, obj):
+            concerned = self._drop(name)
+            if obj is not None:
+                self.keep(read(obj, self._cluster_id))
+            return concerned
+        self._known[name] = replace(before, gone=True)
         if obj is not None:
-            self.keep(read(obj, self._cluster_id))
-        elif before is not None and before.has_finalizer:
-            self.keep(replace(before, gone=True))
-        return concerned
+            self._after[name] = obj
+        return set()
 
     def keep(self, found: BerthLease) -> None:
         """As it is from now on; of one that is gone nobody else tells."""
@@ -135,14 +157,22 @@ class Index:
         if found.target is not None:
             self._by_target.setdefault(found.target, set()).add(found.name)
 
-    def drop(self, name: Name) -> set[Name]:
-        """Know nothing of it any more; whom that concerns, besides itself."""
+    def let_go(self, name: Name) -> set[Name]:
+        """Of one that is gone all has been ended; whom that concerns, besides itself."""
+        concerned = self._drop(name)
+        after = self._after.pop(name, None)
+        if after is not None:
+            self.keep(read(after, self._cluster_id))
+        return concerned
+
+    def _drop(self, name: Name) -> set[Name]:
         found = self._known.pop(name, None)
         if found is None:
             return set()
+        concerned = _dropped(self._by_lease, found.lease, name)
         if found.target is not None:
-            _dropped(self._by_target, found.target, name)
-        return _dropped(self._by_lease, found.lease, name)
+            concerned |= _dropped(self._by_target, found.target, name)
+        return concerned
 
     def of_lease(self, lease: LeaseId) -> set[Name]:
         return self._by_lease.get(lease, set())
@@ -150,11 +180,26 @@ class Index:
     def of_target(self, target: TargetRef) -> set[Name]:
         return self._by_target.get(target, set())
 
-    def before(self, found: BerthLease) -> Name | None:
+    def before_at_lease(self, found: BerthLease) -> Name | None:
         """Another object that has the lease, so that this one has not."""
-        rivals = [self._known[name] for name in self.of_lease(found.lease) if name != found.name]
+        return self._before(found, self.of_lease(found.lease))
+
+    def before_at_target(self, found: BerthLease) -> Name | None:
+        """Another object that has the target, so that this one has not."""
+        return self._before(found, self.of_target(found.target)) if found.target is not None else None
+
+    def _before(self, found: BerthLease, names: set[Name]) -> Name | None:
+        rivals = [self._known[name] for name in names if name != found.name]
         first = min(rivals, key=lambda each: each.rank, default=None)
         return first.name if first is not None and first.rank < found.rank else None
+
+
+def _torn_away(before: BerthLease, obj: Object | None) -> bool:
+    """Whether what is known is no more, and had not been let go."""
+    if before.gone:
+        return True
+    another = obj is None or uid_of(obj) != uid_of(before.obj)
+    return another and (before.has_finalizer or bool(before.recorded.phase))
 
 
 def _dropped(by: dict[Any, set[Name]], key: Any, name: Name) -> set[Name]:
@@ -164,13 +209,3 @@ def _dropped(by: dict[Any, set[Name]], key: Any, name: Name) -> set[Name]:
     if not names:
         by.pop(key, None)
     return set(names)
-
-
-def finalizers_patch(found: BerthLease, finalizers: list[str]) -> Object:
-    """The merge patch that leaves just these, of the version that was seen."""
-    return {
-        "metadata": {
-            "resourceVersion": text(metadata(found.obj).get("resourceVersion")),
-            "finalizers": finalizers,
-        }
-    }

@@ -29,6 +29,8 @@ class Facts(Struct, frozen=True):
     problems: tuple[str, ...] = ()
     target: str = ""
     target_trouble: str = ""
+    target_soon: bool = False
+    drain_trouble: str = ""
     selector: str = ""
     ttl_pending: str = ""
     budget_short: str = ""
@@ -71,7 +73,7 @@ def next_status(before: Status, seen: Seen, facts: Facts, now: str) -> Status:
         workload = Workload(uid)
     return Status(
         observed_generation=facts.generation,
-        lease_state="held" if recorded.phase == "Active" else "waiting",
+        lease_state="held" if recorded.phase == "Active" and not _is_lost(seen) else "waiting",
         current_holder=recorded.holder if recorded.phase else facts.other_holder,
         fencing_token=recorded.token,
         acquired_at=(facts.acquired_at or before.acquired_at) if held else "",
@@ -82,6 +84,10 @@ def next_status(before: Status, seen: Seen, facts: Facts, now: str) -> Status:
 
 def _acquired(seen: Seen, facts: Facts) -> _Word:
     phase = seen.recorded.phase
+    if phase == "Active" and _is_lost(seen):
+        return _Word(
+            ACQUIRED, "False", "Stopping", "the lease is lost, and what runs under it is being stopped"
+        )
     if phase == "Active":
         return _Word(ACQUIRED, "True", "Held", f"held with fencing token {seen.recorded.token}")
     if phase == "Stopping":
@@ -99,6 +105,13 @@ def _acquired(seen: Seen, facts: Facts) -> _Word:
     return _Word(ACQUIRED, "False", "Waiting", "the lease is asked for")
 
 
+def _is_lost(seen: Seen) -> bool:
+    claim = seen.claim
+    return claim.state == "elsewhere" or (
+        claim.state == "lost" and (seen.exclusive or claim.loss != "deadline")
+    )
+
+
 def _healthy(before: Status, seen: Seen, facts: Facts) -> _Word:
     if seen.claim.troubled:
         known = next((each for each in before.conditions if each.type == HEALTHY), None)
@@ -113,9 +126,7 @@ def _healthy(before: Status, seen: Seen, facts: Facts) -> _Word:
 
 def _warnings(before: Status, seen: Seen, facts: Facts) -> Iterable[_Word]:
     """Conditions that are bad when they are true, and not there before they ever were."""
-    blocked = seen.left.blocked if seen.left is not None and seen.recorded.phase == "Stopping" else ""
-    if seen.recorded.phase == "Stopping" and seen.left is None:
-        blocked = _message(before, DRAIN_BLOCKED)  # until there has been a look
+    blocked = _blocked(before, seen, facts)
     for kind, reason, message, fine in (
         (DRAIN_BLOCKED, "PodsRemain", blocked, "nothing is in the way of a stop"),
         (TTL_PENDING, "NextTenure", facts.ttl_pending, "the ttl is the spec's"),
@@ -125,6 +136,17 @@ def _warnings(before: Status, seen: Seen, facts: Facts) -> Iterable[_Word]:
             yield _Word(kind, "True", reason, message)
         elif any(each.type == kind for each in before.conditions):
             yield _Word(kind, "False", "AsExpected", fine)
+
+
+def _blocked(before: Status, seen: Seen, facts: Facts) -> str:
+    """What is in the way of a stop."""
+    if facts.drain_trouble or seen.recorded.phase != "Stopping":
+        return facts.drain_trouble
+    if seen.target.state == "unseen" and not facts.target_soon:
+        return f"{facts.target} cannot be seen to be stopped: {facts.target_trouble}"
+    if seen.left is None:
+        return _message(before, DRAIN_BLOCKED)  # until there has been a look
+    return seen.left.blocked
 
 
 def _message(status: Status, kind: str) -> str:

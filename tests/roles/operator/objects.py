@@ -43,7 +43,7 @@ def berth_lease(
 
 
 def workload(kind: Resource, name: str, **pods: str | float) -> Object:
-    """Stopped. `end_seconds` and `run_seconds` say what its pods do."""
+    """Stopped. `end_seconds` and `run_seconds` say what its pods do, `grace_seconds` what they may take."""
     template = _template(name, **pods)
     if kind in (JOBS, CRON_JOBS):
         template["spec"]["restartPolicy"] = "Never"
@@ -61,11 +61,17 @@ def workload(kind: Resource, name: str, **pods: str | float) -> Object:
     return {"metadata": {"name": name}, "spec": spec}
 
 
-def _template(name: str, *, end_seconds: str | float = "", run_seconds: str | float = "") -> Object:
+def _template(
+    name: str,
+    *,
+    end_seconds: str | float = "",
+    run_seconds: str | float = "",
+    grace_seconds: str | float = GRACE_SECONDS,
+) -> Object:
     told = {END_SECONDS: str(end_seconds), RUN_SECONDS: str(run_seconds)}
     annotations = {key: value for key, value in told.items() if value}
     spec: Object = {
         "containers": [{"name": "main", "image": "example.test/nothing"}],
-        "terminationGracePeriodSeconds": GRACE_SECONDS,
+        "terminationGracePeriodSeconds": grace_seconds,
     }
     return {"metadata": {"labels": {"app": name}, "annotations": annotations}, "spec": spec}

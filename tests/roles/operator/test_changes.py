@@ -1,14 +1,16 @@
 """A BerthLease is changed while it is held."""
 
+from typing import Any
+
 from tests.kube.conftest import BERTH_LEASES
 from tests.roles.operator.cluster import Cluster
 from tests.roles.operator.objects import TTL_SECONDS
 from tests.roles.operator.stage import Stage
 
 
-async def held(stage: Stage) -> Cluster:
+async def held(stage: Stage, **lease: Any) -> Cluster:
     await stage.start()
-    await stage.deploy()
+    await stage.deploy(**lease)
     return await stage.settled()
 
 
@@ -45,7 +47,7 @@ async def test_another_heartbeat_interrupts_nothing(stage: Stage) -> None:
 
 
 async def test_labels_and_annotations_of_others_are_left_alone(stage: Stage) -> None:
-    holder = await held(stage)
+    holder = await held(stage, ttl_seconds=10)
     told = {"labels": {"team": "a"}, "annotations": {"note": "b"}}
     await holder.patch(BERTH_LEASES, "web", {"metadata": told})
     await holder.kill()

@@ -1,8 +1,12 @@
 """A BerthLease is deleted: what it is for stops, the lease is released, and only then is it gone."""
 
+from contextlib import suppress
+
 import trio
 
-from berth.kube.faults import NotFound
+from berth.kube.faults import AlreadyExists, NotFound
+from berth.kube.objects import Object
+from berth.wire.berthlease import FINALIZER
 from tests.kube.conftest import BERTH_LEASES
 from tests.kube.server.kinds import DEPLOYMENTS
 from tests.roles.operator.cluster import Cluster
@@ -116,6 +120,48 @@ async def _delete_after(cluster: Cluster, name: str, seconds: float) -> None:
     if cluster.name == "west":
         await trio.sleep(seconds)
     await cluster.delete(BERTH_LEASES, name)
+
+
+async def test_one_whose_finalizer_is_taken_off_while_others_keep_it_is_stopped_too(stage: Stage) -> None:
+    holder = await held(stage)
+    kept = {"metadata": {"finalizers": [FINALIZER, "example.test/kept"]}}
+    await holder.patch(BERTH_LEASES, "web", kept)
+    holder.kube_link.freeze()
+    await holder.delete(BERTH_LEASES, "web")
+    await holder.patch(BERTH_LEASES, "web", {"metadata": {"finalizers": ["example.test/kept"]}})
+    await holder.kube_link.mend()
+    await stage.until(lambda: stage.runs(stage.other(holder)))
+    assert holder.lease("web") is not None
+    await holder.patch(BERTH_LEASES, "web", {"metadata": {"finalizers": None}})
+    await gone(stage, holder)
+
+
+async def test_one_that_is_torn_away_and_made_anew_begins_anew(stage: Stage) -> None:
+    """Under another lease's name: what ran under the first one is stopped before, and its lease given up."""
+    await stage.east.start()
+    await stage.deploy()
+    await stage.until(lambda: stage.runs(stage.east))
+    before = stage.pods(stage.east)
+    await stage.east.delete(BERTH_LEASES, "web")
+    with suppress(NotFound):
+        await stage.east.patch(BERTH_LEASES, "web", {"metadata": {"finalizers": None}})
+    await stage.until_asked(lambda: _made(stage, berth_lease("web", leaseName="other")))
+    await stage.until(lambda: stage.runs(stage.east) and not before & stage.pods(stage.east))
+    assert await stage.holder("other") == "east"
+    await stage.until_asked(lambda: _is_free(stage, "web"))
+
+
+async def _made(stage: Stage, obj: Object) -> bool:
+    """Once the name is free."""
+    try:
+        await stage.east.make(BERTH_LEASES, obj)
+    except AlreadyExists:
+        return False
+    return True
+
+
+async def _is_free(stage: Stage, name: str) -> bool:
+    return (await stage.caller.get_lease(stage.namespace, name)).state == "free"
 
 
 async def test_one_that_is_torn_away_is_stopped_and_released_all_the_same(stage: Stage) -> None:

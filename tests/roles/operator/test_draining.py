@@ -2,10 +2,13 @@
 
 from typing import Any
 
+import pytest
 import trio
 
 from tests.kube.conftest import BERTH_LEASES
-from tests.kube.server.kinds import PODS
+from tests.kube.server.faults import Fault
+from tests.kube.server.kinds import CRON_JOBS, PODS
+from tests.kube.server.rest import KubeServer
 from tests.roles.operator.cluster import Cluster
 from tests.roles.operator.objects import TTL_SECONDS
 from tests.roles.operator.stage import Stage
@@ -63,6 +66,47 @@ async def test_without_a_drain_the_lease_is_released_at_once(stage: Stage) -> No
     await stage.until(lambda: stage.pods(stage.other(holder)), within_seconds=2)
     assert len(stage.pods(holder)) == 2
     await stage.until(lambda: holder.lease("web") is None, within_seconds=2)
+
+
+async def test_without_a_drain_a_cron_jobs_jobs_are_ended_all_the_same(stage: Stage) -> None:
+    stage.tolerates_overlap = "spec.drain is false"
+    await stage.start()
+    await stage.deploy("nightly", CRON_JOBS, drain=False)
+    await stage.until(lambda: len(stage.running("nightly")) == 1)
+    (running,) = stage.running("nightly")
+    holder = stage.east if running == "east" else stage.west
+    await holder.delete(BERTH_LEASES, "nightly")
+    await stage.until(lambda: stage.running("nightly") == {stage.other(holder).name})
+
+
+async def test_what_is_left_cannot_be_seen_and_it_says_so(stage: Stage) -> None:
+    place = stage.east.place
+    if not isinstance(place, KubeServer):
+        pytest.skip("a real server has no script of faults")
+    await stage.east.start()
+    await stage.deploy()
+    await stage.until(lambda: stage.runs(stage.east))
+    place.fail(Fault("status", "list", "pods", 1000, 403, "Forbidden", "pods is forbidden"))
+    await stage.east.delete(BERTH_LEASES, "web")
+    await stage.until(lambda: blocked(stage.east))
+    assert await stage.holder() == "east"
+    place.script = type(place.script)()
+    await stage.until(lambda: stage.east.lease("web") is None)
+
+
+async def test_a_stop_that_is_refused_is_told(stage: Stage) -> None:
+    place = stage.east.place
+    if not isinstance(place, KubeServer):
+        pytest.skip("a real server has no script of faults")
+    await stage.east.start()
+    await stage.deploy()
+    await stage.until(lambda: stage.runs(stage.east))
+    place.fail(Fault("status", "patch", "deployments", 1000, 403, "Forbidden", "a policy forbids it"))
+    await stage.east.delete(BERTH_LEASES, "web")
+    await stage.until(lambda: blocked(stage.east))
+    assert await stage.holder() == "east"
+    place.script = type(place.script)()
+    await stage.until(lambda: stage.east.lease("web") is None)
 
 
 async def test_a_lease_that_was_lost_is_not_won_back_before_the_last_pod_is_gone(stage: Stage) -> None:

@@ -62,6 +62,33 @@ async def test_a_standby_that_is_resumed_is_suspended(stage: Stage) -> None:
     await stage.until(lambda: stage.running("nightly") == {running})
 
 
+async def test_jobs_that_were_begun_on_a_standby_are_ended(stage: Stage) -> None:
+    stage.tolerates_overlap = "they run until they are seen"
+    await stage.east.start()
+    await stage.deploy("nightly", CRON_JOBS)
+    await stage.until(lambda: stage.pods(stage.east, "nightly"))
+    # In the west somebody lets it run before there is an operator.
+    await stage.west.patch(CRON_JOBS, "nightly", {"spec": {"suspend": False}})
+    await stage.until(lambda: stage.pods(stage.west, "nightly"))
+    await stage.west.start()
+    await stage.until(lambda: stage.running("nightly") == {"east"})
+    assert (await stage.west.get(CRON_JOBS, "nightly"))["spec"]["suspend"] is True
+    await stage.until(lambda: stage.west.condition("nightly", "Acquired") == ("False", "HeldByOther"))
+
+
+async def test_what_was_running_on_a_standby_comes_back_in_the_same_number(stage: Stage) -> None:
+    stage.tolerates_overlap = "it ran before anybody was asked"
+    await stage.east.start()
+    await stage.deploy(replicas=None)
+    await stage.until(lambda: stage.runs(stage.east, pods=1))
+    await stage.west.scale(DEPLOYMENTS, "web", 3)
+    await stage.until(lambda: len(stage.pods(stage.west)) == 3)
+    await stage.west.start()
+    await stage.until(lambda: stage.runs(stage.east, pods=1))
+    await stage.east.delete(BERTH_LEASES, "web")
+    await stage.until(lambda: stage.runs(stage.west, pods=3))
+
+
 async def test_a_holder_that_is_suspended_is_resumed(stage: Stage) -> None:
     await stage.east.start()
     await stage.deploy("nightly", CRON_JOBS)

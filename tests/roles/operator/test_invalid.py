@@ -97,6 +97,23 @@ async def test_one_that_is_put_right_is_contended_for(stage: Stage) -> None:
     await stage.until(lambda: stage.runs(stage.east))
 
 
+async def test_of_two_that_name_one_target_the_first_to_begin_has_it(stage: Stage) -> None:
+    """Else one would stop what the other has started, and so on."""
+    await stage.east.start()
+    await stage.deploy("web")
+    await stage.until(lambda: stage.runs(stage.east))
+    before = stage.pods(stage.east)
+    target = berth_lease("web")["spec"]["target"]
+    await stage.east.make(BERTH_LEASES, berth_lease("other", target=target))
+    await stage.until(lambda: stage.east.condition("other", "Acquired") == ("False", "InvalidSpec"))
+    await stage.stays(lambda: stage.pods(stage.east) == before, seconds=1)
+    await stage.east.delete(BERTH_LEASES, "web")
+    await stage.until(lambda: stage.east.status("other").get("leaseState") == "held")
+    await stage.until(lambda: stage.runs(stage.east) and not before & stage.pods(stage.east))
+    await stage.east.delete(BERTH_LEASES, "other")
+    await stage.until(lambda: not stage.running())
+
+
 async def test_of_two_that_name_one_lease_the_older_has_it(stage: Stage) -> None:
     """To the lease server they are one holder: it would let both run."""
     await stage.east.start()
