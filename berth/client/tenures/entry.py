@@ -191,12 +191,14 @@ class Entry:
             self.spare = None
         if self.tenure is not None and self.tenure.token in tokens:
             self.tenure, self.loss, self.other = None, None, None
+        if self.resting or not self.wanted:
+            self._give_up_spare()
 
     def stopped(self) -> None:
-        """What ran under a tenure that was lost has been stopped."""
+        """What ran under a tenure that was lost has been stopped; the server may have it as ours still."""
         if self.tenure is not None and self.loss is not None:
             session = self.tenure.session
-            if self.spare is None and session is not None and not session.over:
+            if self.spare is None and (session is None or not session.over):
                 self.spare = self.tenure
             self.tenure, self.loss, self.other = None, None, None
         self.resting = False
@@ -204,13 +206,17 @@ class Entry:
             self.leave()
 
     def leave(self) -> None:
-        """It is not wanted any more. What is held stays held, as long as something may run under it."""
+        """It is not wanted any more. What is held, or was lost, stays with the server as it is for as long as
+        something may run under it: nobody else is to begin meanwhile."""
         self.wanted = False
         if self.tenure is None:
             self.other, self.trouble = None, ""
-            if self.spare is not None:
-                self.ending.add(self.spare.token)
-                self.spare = None
+            self._give_up_spare()
+
+    def _give_up_spare(self) -> None:
+        if self.tenure is None and self.spare is not None:
+            self.ending.add(self.spare.token)
+            self.spare = None
 
     def sighted(
         self,

@@ -67,13 +67,15 @@ class Tenures:
         self._book.want(lease, terms, recorded_token)
 
     def unwant(self, lease: LeaseId) -> None:
-        """Do not ask for it any more; what is held stays held until it is released."""
+        """Do not ask for it any more. What is held stays held until it is released; what was lost, and what
+        was granted since, is not given to others before `again` or `release` says that it was stopped."""
         entry = self._book.find(lease)
         if entry is not None:
             self._book.leave(entry)
 
     def again(self, lease: LeaseId) -> None:
-        """What was lost has been stopped: it may be asked for again, if it is wanted."""
+        """What was lost has been stopped. If the lease is wanted it is asked for again; if it is not, all of it
+        that the server may have as ours is given up."""
         entry = self._book.find(lease)
         if entry is not None:
             self._book.again(entry)

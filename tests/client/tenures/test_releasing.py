@@ -2,11 +2,12 @@
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from berth.client import BerthError, OutcomeUnknown, Unreachable
 from berth.client.strays import LATE_SECONDS
 from berth.client.tenures import Held, Lost, Standby, Unasked
-from tests.client.tenures.place import TERMS, TTL, Place, Site, played
+from tests.client.tenures.place import SHARED, TERMS, TTL, Place, Site, played
 from tests.sim.network import Request
 
 
@@ -213,3 +214,94 @@ async def test_a_handover_leaves_a_session_under_which_somebody_else_has_somethi
     await a.tenures.release(a.lease("other"), 1)
     await a.tenures.end_sessions()
     assert await state(place) == ("held", 1), "of the process before, and not wanted by this one yet"
+
+
+async def lost_by_its_deadline(place: Place) -> Site:
+    """A site without a server for too long for what it held, though not for the session."""
+    a = place.site("a")
+    a.want()
+    a.want("other", SHARED)
+    await trio.sleep(1)
+    place.server.crash()
+    while not a.told() or not isinstance(a.told()[-1], Lost):  # noqa: ASYNC110
+        await trio.sleep(0.1)
+    place.server.start()
+    return a
+
+
+@played()
+async def test_what_is_lost_and_not_wanted_is_given_up_once_it_was_stopped(place: Place) -> None:
+    a = await lost_by_its_deadline(place)
+    a.tenures.unwant(a.lease("db"))
+    await trio.sleep(5 * TTL)
+    assert await state(place) == ("held", 1), "its work may run still"
+    a.tenures.again(a.lease("db"))
+    await trio.sleep(0.1)
+    assert await state(place) == ("free", 1)
+    assert a.standing() == Unasked()
+    assert isinstance(a.standing("other"), Held), "its session goes on"
+
+
+@played()
+async def test_it_is_given_up_too_when_it_was_stopped_first(place: Place) -> None:
+    a = await lost_by_its_deadline(place)
+    a.tenures.again(a.lease("db"))
+    a.tenures.unwant(a.lease("db"))
+    await trio.sleep(TTL)
+    assert await state(place) == ("free", 1)
+
+
+@played()
+async def test_what_was_granted_after_a_loss_is_given_up_with_it(place: Place) -> None:
+    """By another process, long after the one before it."""
+    a = await holding(place)
+    a.crash()
+    await trio.sleep(2 * TTL)
+    a.start()
+    a.want(recorded_token=1)
+    a.want("other")
+    await trio.sleep(1)
+    assert a.standing() == Lost(1, "refused")
+    a.tenures.unwant(a.lease("db"))
+    await trio.sleep(5 * TTL)
+    assert await state(place) == ("held", 2), "nobody else begins while its work may run"
+    a.tenures.again(a.lease("db"))
+    await trio.sleep(0.1)
+    assert await state(place) == ("free", 2)
+    assert isinstance(a.standing("other"), Held)
+
+
+@played()
+async def test_what_was_granted_while_a_release_waited_is_given_up_with_it(place: Place) -> None:
+    a = await holding(place)
+    a.want("other")
+    await place.by_hand().release("team", "db", holder="a", fencing_token=1)
+    place.cut_off("a:watch")
+    a.want(terms=replace(TERMS, lock_delay_seconds=1))  # asks, and is granted a new tenure
+    await trio.sleep(0.0035)
+    await a.tenures.release(a.lease("db"), 1)
+    assert await state(place) == ("free", 2)
+    await trio.sleep(TTL)
+    assert await state(place) == ("free", 2)
+
+
+@played()
+async def test_what_nobody_confirmed_in_time_is_given_up_once_it_was_stopped(place: Place) -> None:
+    """Recorded by a process before, whose session this one goes on with when it is too late."""
+    a = await holding(place)
+    a.want("other")
+    await trio.sleep(1)
+    a.crash()
+    place.server.crash()
+    a.start()
+    a.want(recorded_token=1)
+    a.want("other", SHARED, recorded_token=1)
+    await trio.sleep(4)
+    assert a.standing() == Lost(1, "deadline")
+    place.server.start()
+    a.tenures.unwant(a.lease("db"))
+    await trio.sleep(5 * TTL)
+    assert await state(place) == ("held", 1)
+    a.tenures.again(a.lease("db"))
+    await trio.sleep(0.1)
+    assert await state(place) == ("free", 1)
