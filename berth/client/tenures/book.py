@@ -78,8 +78,7 @@ class Book:
             return
         entry.wanted, entry.resting = True, False
         if entry.terms != terms:
-            entry.terms = terms
-            entry.group = self._group(lease.holder, terms.ttl_seconds)
+            entry.change(terms, self._group(lease.holder, terms.ttl_seconds))
             self._bound(entry)
         entry.is_news()  # who wants it knows
         entry.group.want()
@@ -137,7 +136,7 @@ class Book:
         session = self._session_of(entry)
         if session is None:
             return None
-        if entry.terms.exclusive and not session.leaves_time(entry.terms.budget_us, self.now()):
+        if entry.terms.exclusive and not session.leaves_time(session.budget_us(entry.terms), self.now()):
             self.stall(entry, session)
             return None
         return session
@@ -329,9 +328,10 @@ class Book:
         tenure = entry.tenure
         if tenure is None or tenure.session is None or not tenure.exclusive or entry.loss is not None:
             return
-        strictest_us = tenure.session.strictest_us
-        if strictest_us is None or entry.terms.budget_us > strictest_us:
-            tenure.session.strictest_us = entry.terms.budget_us
+        session = tenure.session
+        budget_us = session.budget_us(entry.terms, tenure.budget_us)
+        if session.strictest_us is None or budget_us > session.strictest_us:
+            session.strictest_us = budget_us
             self._deadline_moved()
 
     def _deadline_moved(self) -> None:

@@ -17,6 +17,9 @@ from berth.wire.shapes import AcquireReply, HolderObject, LeaseObject
 NOT_NOW = ("lock_delay", "quarantine", "waiters")
 """Reasons that are no refusal to one of many holders: it may be asked again."""
 
+OURS_IN_THE_WAY = ("held_by_session", "semantics_mismatch")
+"""Reasons that may come from what the server has of ours, where other terms are asked for by now."""
+
 
 class Entry:
     """The state of one lease."""
@@ -78,6 +81,13 @@ class Entry:
             return True
         return self.tenure is not None and self.tenure.session is session
 
+    def change(self, terms: Terms, group: Group) -> None:
+        """Other terms are wanted."""
+        session = self.tenure.session if self.tenure is not None else None
+        if self.tenure is not None and session is not None and session.ttl_seconds == self.terms.ttl_seconds:
+            self.tenure.budget_us = self.terms.budget_us
+        self.terms, self.group = terms, group
+
     def holding(self) -> Holding | None:
         """The tenure by the rules of the holder's half of the clock."""
         tenure = self.tenure
@@ -87,7 +97,7 @@ class Entry:
         if tenure.session is None:
             return Holding(tenure.token, self.terms.resume_us, 0, tenure.since, tenure.exclusive, loss)
         session = tenure.session
-        budget_us = self.terms.budget_us
+        budget_us = session.budget_us(self.terms, tenure.budget_us)
         return Holding(tenure.token, session.ttl_us, budget_us, session.sent, tenure.exclusive, loss)
 
     def look(self, now: Reading) -> bool:
@@ -162,15 +172,19 @@ class Entry:
         spare = self.spare
         if spare is None or spare.session is None or self.loss is not None or not self.wanted or self.resting:
             return False
-        if spare.exclusive and not spare.session.leaves_time(self.terms.budget_us, now):
+        budget_us = spare.session.budget_us(self.terms, spare.budget_us)
+        if spare.exclusive and not spare.session.leaves_time(budget_us, now):
             return False
         self.tenure, self.spare = spare, None
         return True
 
     def denied(self, holder: str, reason: str) -> None:
         """Take up that the server does not grant it."""
-        self.trouble, self.spare = "", None
-        tenure = self.tenure
+        self.trouble, tenure = "", self.tenure
+        if tenure is None and self.spare is not None and reason in OURS_IN_THE_WAY:
+            self._give_up_spare()
+            return
+        self.spare = None
         if tenure is None:
             self.other = Standby(holder, reason)
         elif self.loss is None and (tenure.exclusive or reason not in NOT_NOW):

@@ -8,6 +8,7 @@ here.
 import trio
 from msgspec import Struct
 
+from berth.client.tenures.terms import Terms
 from berth.core.holding import Holding, Reading, lifetime_us, remaining_us
 from berth.runtime.clock import MICROSECONDS
 
@@ -31,6 +32,13 @@ class Session:
         """Set when it is not renewed any more, for whatever reason."""
         self.hurry = trio.Event()
         """Set when it is to be renewed at once; then there is a new one."""
+
+    def budget_us(self, terms: Terms, before_us: int | None = None) -> int:
+        """The time kept for stopping under it. Terms for another ttl may ask for more than this one has room
+        for: then it is what was kept before or, where that is not known, half of the ttl."""
+        if terms.ttl_seconds == self.ttl_seconds:
+            return terms.budget_us
+        return min(terms.budget_us, self.ttl_us // 2 if before_us is None else before_us)
 
     def left_us(self, budget_us: int, now: Reading) -> int:
         """How long one may still act under it who needs so much time for stopping."""
@@ -81,3 +89,5 @@ class Tenure(Struct):
     since: Reading
     acquired_at: str = ""
     clean_handover: bool | None = None
+    budget_us: int | None = None
+    """What was kept for stopping when the ttl of its session was last wanted; None: that is not known."""

@@ -1,10 +1,14 @@
 """Terms: what is asked for, what changes of it, and what the server will not have."""
 
+import pytest
 import trio
 from msgspec.structs import replace
 
-from berth.client.tenures import Held, Lost, Standby, Unasked
-from tests.client.tenures.place import SHARED, TERMS, TTL, Place, played
+from berth.client.tenures import Held, Lost, Standby, Terms, Unasked
+from tests.client.tenures.place import SHARED, TERMS, TTL, Place, Site, played
+
+LONG = Terms(90, 30.0, "at-most-once", 0, 35_000_000)
+LIFE_SECONDS = 11.976
 
 
 @played()
@@ -83,6 +87,90 @@ async def test_a_larger_budget_moves_the_deadline_of_what_is_held(place: Place) 
     place.cut_off("a")
     await trio.sleep(5)
     assert a.told()[-1] == Lost(1, "deadline")
+
+
+@played()
+async def test_a_budget_that_comes_with_a_new_ttl_counts_with_the_next_tenure(place: Place) -> None:
+    a = place.site("a")
+    a.want()
+    await trio.sleep(3)
+    before = a.tenures.remaining_seconds(a.lease("db"))
+    a.want(terms=LONG)
+    assert a.tenures.remaining_seconds(a.lease("db")) == before
+    a.want(terms=replace(LONG, budget_us=1_000_000))
+    assert a.tenures.remaining_seconds(a.lease("db")) == pytest.approx(before + 2), "less is no danger to it"
+    a.want(terms=LONG)
+    assert a.tenures.remaining_seconds(a.lease("db")) == before
+    await trio.sleep(5 * TTL)
+    [held] = a.told()
+    assert isinstance(held, Held)
+    assert (held.token, held.ttl_seconds) == (1, TTL)
+    await a.tenures.release(a.lease("db"), 1)
+    a.want(terms=LONG)
+    await trio.sleep(0.5)
+    held = a.standing()
+    assert isinstance(held, Held)
+    assert (held.token, held.ttl_seconds) == (2, 90)
+    assert 53 < a.tenures.remaining_seconds(a.lease("db")) < 55
+
+
+@played()
+async def test_the_budget_of_a_new_ttl_costs_nothing_even_when_the_session_is_overdue(place: Place) -> None:
+    a = place.site("a")
+    a.want()
+    await trio.sleep(1)
+    place.cut_off("a")
+    await trio.sleep(7)
+    left_seconds = a.tenures.remaining_seconds(a.lease("db"))
+    assert 0 < left_seconds < 2.5
+    a.want(terms=LONG)
+    await trio.sleep(left_seconds - 0.1)
+    assert isinstance(a.standing(), Held)
+    await trio.sleep(0.2)
+    assert a.told()[-1] == Lost(1, "deadline")
+
+
+@played()
+async def test_a_session_of_a_process_before_is_kept_half_its_ttl_for_stopping_at_most(place: Place) -> None:
+    a = place.site("a")
+    a.want()
+    await trio.sleep(1)
+    a.crash()
+    a.start()
+    a.want(terms=LONG, recorded_token=1)
+    await trio.sleep(0.5)
+    remaining_seconds = a.tenures.remaining_seconds(a.lease("db"))
+    assert remaining_seconds == pytest.approx(LIFE_SECONDS - TTL / 2 - 0.5, abs=0.1)
+    await trio.sleep(5 * TTL)
+    [_, held] = [standing for standing in a.told() if isinstance(standing, Held)]
+    assert held == a.standing(), "it leaves time for a renewal"
+
+
+async def lost_and_wanted_otherwise(place: Place, terms: Terms, budget_us: int = 6_000_000) -> Site:
+    """A site that has lost a lease by its deadline, and stopped; its session goes on, with another lease."""
+    a = place.site("a")
+    a.want(terms=replace(TERMS, budget_us=budget_us))
+    a.want("other", SHARED)
+    await trio.sleep(1)
+    place.server.crash()
+    while not isinstance(a.standing(), Lost):  # noqa: ASYNC110
+        await trio.sleep(0.1)
+    a.want(terms=terms)
+    place.server.start()
+    await trio.sleep(3)
+    assert a.standing() == Lost(1, "deadline")
+    a.changes.clear()
+    a.tenures.again(a.lease("db"))
+    await trio.sleep(1)
+    return a
+
+
+@played()
+async def test_what_was_lost_is_not_in_its_own_way_under_another_ttl(place: Place) -> None:
+    a = await lost_and_wanted_otherwise(place, replace(TERMS, ttl_seconds=24, heartbeat_seconds=8.0))
+    [held] = a.told()
+    assert isinstance(held, Held)
+    assert (held.token, held.ttl_seconds) == (2, 24)
 
 
 @played()
