@@ -178,10 +178,8 @@ class Answer:
 
 
 def _terms(entry: Entry) -> Terms:
-    """What to ask for: what is held is kept as it is."""
-    if entry.tenure is None:
-        return entry.terms
-    return replace(entry.terms, semantics="at-most-once" if entry.tenure.exclusive else "at-least-once")
+    """What to ask for."""
+    return replace(entry.terms, semantics="at-most-once" if entry.exclusive else "at-least-once")
 
 
 def _request(entry: Entry, terms: Terms, in_place_of: int | None, session: Session) -> AcquireRequest:

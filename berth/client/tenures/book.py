@@ -136,7 +136,7 @@ class Book:
         session = self._session_of(entry)
         if session is None:
             return None
-        if entry.terms.exclusive and not session.leaves_time(session.budget_us(entry.terms), self.now()):
+        if entry.exclusive and not session.leaves_time(session.budget_us(entry.terms), self.now()):
             self.stall(entry, session)
             return None
         return session

@@ -56,6 +56,11 @@ class Entry:
         return open_ and not self.ending and not self.asking
 
     @property
+    def exclusive(self) -> bool:
+        """As what it is asked for: what is held is kept as it is."""
+        return self.terms.exclusive if self.tenure is None else self.tenure.exclusive
+
+    @property
     def is_unconfirmed(self) -> bool:
         """Whether it is held only by what a process before has recorded."""
         return self.loss is None and self.tenure is not None and self.tenure.session is None
@@ -132,7 +137,14 @@ class Entry:
             trouble = trouble or "the session is over, and it is to be acquired anew"
         else:
             trouble = session.trouble
-        return Held(tenure.token, tenure.acquired_at, session.ttl_seconds, tenure.clean_handover, trouble)
+        return Held(
+            tenure.token,
+            tenure.acquired_at,
+            session.ttl_seconds,
+            tenure.exclusive,
+            tenure.clean_handover,
+            trouble,
+        )
 
     def is_news(self) -> bool:
         """Whether the standing is another one than was told last; from then on it is told."""

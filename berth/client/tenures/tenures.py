@@ -59,10 +59,12 @@ class Tenures:
     def want(self, lease: LeaseId, terms: Terms, recorded_token: int = 0) -> None:
         """From now on the lease is asked for, and kept. Cheap when nothing is new.
 
-        A ttl that is new counts with the next tenure, and a larger budget with it. `recorded_token` is the
-        one under which a process before has left something running here. It counts the first time that this
-        process hears of the lease: until the server has answered it may be held, and `remaining_seconds` says
-        for how long; when the answer is another token, or none, it is Lost.
+        A ttl that is new counts with the next tenure, and a larger budget with it. So do other semantics: who
+        wants others than `Held` tells stops what runs, and releases it.
+
+        `recorded_token` is the one under which a process before has left something running here. It counts
+        the first time that this process hears of the lease: until the server has answered it may be held, and
+        `remaining_seconds` says for how long; when the answer is another token, or none, it is Lost.
         """
         self._book.want(lease, terms, recorded_token)
 
@@ -74,8 +76,8 @@ class Tenures:
             self._book.leave(entry)
 
     def again(self, lease: LeaseId) -> None:
-        """What was lost has been stopped. If the lease is wanted it is asked for again; if it is not, what the
-        server has as ours is given up."""
+        """What was lost has been stopped. If the lease is wanted it is asked for again; if it is not, what
+        the server has as ours is given up."""
         entry = self._book.find(lease)
         if entry is not None:
             self._book.again(entry)

@@ -58,7 +58,8 @@ class Unasked(Struct, frozen=True):
 
 
 class Held(Struct, frozen=True):
-    """It is held here. `ttl_seconds` is what is in effect, whatever is wanted by now.
+    """It is held here. `ttl_seconds` and `exclusive` (at-most-once) are what is in effect, whatever is wanted
+    by now.
 
     `clean_handover`: whether the tenure before this one ended cleanly; None where the server does not say.
     `trouble`: why it may not be kept much longer or, where it is at-least-once, why it is not known to be.
@@ -67,6 +68,7 @@ class Held(Struct, frozen=True):
     token: int
     acquired_at: str
     ttl_seconds: int
+    exclusive: bool
     clean_handover: bool | None
     trouble: str = ""
 

@@ -183,3 +183,27 @@ async def test_a_recorded_tenure_by_ttl_is_changed_over_with_nobody_in_between(p
     await trio.sleep(40)
     assert a.standing() == held
     assert b.standing() == Standby("a", "held")
+
+
+@played()
+async def test_semantics_that_were_changed_meanwhile_are_asked_for_after_a_stop(place: Place) -> None:
+    a = place.site("a")
+    a.want()
+    a.want("queue", SHARED)
+    a.want("other")
+    await trio.sleep(1)
+    a.crash()
+    a.start()
+    a.want(terms=SHARED, recorded_token=1)
+    a.want("queue", recorded_token=1)
+    a.want("other", recorded_token=1)
+    await trio.sleep(1)
+    for name in ("db", "queue"):
+        assert a.standing(name) == Lost(1, "refused")
+        lease = await place.by_hand().get_lease("team", name)
+        assert (lease.state, lease.fencing_token) == ("held", 1), "for what may run still"
+        a.tenures.again(a.lease(name))
+    await trio.sleep(1)
+    held = [a.standing(name) for name in ("db", "queue", "other")]
+    won = [(each.token, each.exclusive) for each in held if isinstance(each, Held)]
+    assert won == [(2, False), (2, True), (1, True)]

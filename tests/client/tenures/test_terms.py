@@ -203,6 +203,49 @@ async def test_other_semantics_wait_until_the_lease_is_free(place: Place) -> Non
 
 
 @played()
+async def test_what_is_held_is_what_it_was_won_as_until_it_is_released(place: Place) -> None:
+    a = place.site("a")
+    a.want()
+    a.want("queue", SHARED)
+    await trio.sleep(1)
+    a.want(terms=SHARED)
+    a.want("queue")
+    await trio.sleep(2 * TTL)
+    held = [a.standing(), a.standing("queue")]
+    assert [each.exclusive for each in held if isinstance(each, Held)] == [True, False]
+    assert not [each for each in a.told() if isinstance(each, Lost)]
+    place.cut_off("a")
+    await trio.sleep(TTL)
+    assert a.told()[-1] == Lost(1, "deadline")
+    queue = a.standing("queue")
+    assert isinstance(queue, Held)
+    assert not queue.exclusive
+    assert a.tenures.remaining_seconds(a.lease("queue")) == float("inf")
+    place.join("a")
+    a.tenures.again(a.lease("db"))
+    await trio.sleep(TTL)
+    queue, db = a.standing("queue"), a.standing()
+    assert isinstance(queue, Held)
+    assert (queue.token, queue.exclusive) == (2, False), "what goes on may get a new tenure, of the same kind"
+    assert isinstance(db, Held)
+    assert (db.token, db.exclusive) == (2, False)
+    await a.tenures.release(a.lease("queue"), 2)
+    a.want("queue")
+    await trio.sleep(0.1)
+    queue = a.standing("queue")
+    assert isinstance(queue, Held)
+    assert (queue.token, queue.exclusive) == (3, True)
+
+
+@played()
+async def test_what_was_lost_is_not_in_its_own_way_by_other_semantics(place: Place) -> None:
+    a = await lost_and_wanted_otherwise(place, SHARED)
+    [held] = a.told()
+    assert isinstance(held, Held)
+    assert (held.token, held.exclusive) == (2, False)
+
+
+@played()
 async def test_what_is_not_allowed_is_trouble_and_tried_again_slowly(place: Place) -> None:
     a = place.site("a", role="reader")
     a.want()
