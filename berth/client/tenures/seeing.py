@@ -11,11 +11,12 @@ from msgspec import UNSET
 from berth.client.errors import ApiError
 from berth.client.tenures.book import Book
 from berth.client.tenures.calls import Calls
+from berth.client.tenures.orphans import Orphans
 from berth.client.tenures.pauses import asked_pause_seconds
 from berth.client.watching import Interrupted, follow
 from berth.runtime.log import Logger
 from berth.wire.routes import BOOKMARK_SECONDS
-from berth.wire.shapes import LeaseList
+from berth.wire.shapes import LeaseList, LeaseObject
 
 SILENT_SECONDS = BOOKMARK_SECONDS + 5.0
 """A watch that has told nothing for so long has missed a bookmark."""
@@ -27,9 +28,10 @@ AT_ONCE = 1_000
 class Seeing:
     """`run` must be running for anything to be heard."""
 
-    def __init__(self, client: Calls, book: Book, *, logger: Logger) -> None:
+    def __init__(self, client: Calls, book: Book, orphans: Orphans, *, logger: Logger) -> None:
         self._client = client
         self._book = book
+        self._orphans = orphans
         self._logger = logger
         self._heard_at = -inf
         self._interrupted = True
@@ -60,8 +62,12 @@ class Seeing:
                 self._interrupted, self._heard_at = False, trio.current_time()
                 if isinstance(sighting, LeaseList):
                     for number, lease in enumerate(sighting.items, 1):
-                        self._book.sighted(lease)
+                        self._sighted(lease)
                         if number % AT_ONCE == 0:
                             await trio.lowlevel.checkpoint()
                 elif sighting.object is not UNSET:
-                    self._book.sighted(sighting.object)
+                    self._sighted(sighting.object)
+
+    def _sighted(self, lease: LeaseObject) -> None:
+        self._book.sighted(lease)
+        self._orphans.sighted(lease)

@@ -21,6 +21,7 @@ from berth.client.tenures.asking import Asking
 from berth.client.tenures.book import Book
 from berth.client.tenures.calls import Calls
 from berth.client.tenures.keeping import Keeping
+from berth.client.tenures.orphans import Orphans
 from berth.client.tenures.seeing import Seeing
 from berth.client.tenures.terms import LeaseId, Standing, Terms, Unasked
 from berth.runtime.clock import MICROSECONDS, Clock
@@ -52,7 +53,8 @@ class Tenures:
         on_change: Callable[[LeaseId], None],
     ) -> None:
         self._book = Book(reader_of(clock), rng, on_change)
-        self._seeing = Seeing(client, self._book, logger=logger)
+        self._orphans = Orphans(self._book)
+        self._seeing = Seeing(client, self._book, self._orphans, logger=logger)
         self._asking = Asking(client, self._book)
         self._keeping = Keeping(client, self._book, self._seeing, instance=instance, logger=logger)
 
@@ -116,6 +118,15 @@ class Tenures:
             raise OutcomeUnknown(f"{lease.namespace}/{lease.name}: the server has not answered the release")
         if answer.fault is not None:
             raise answer.fault
+
+    def orphans(self) -> dict[LeaseId, int]:
+        """Tenures, by their tokens, that are kept alive here with others, and that nobody has wanted here: a
+        process before has won them. Cheap, and as far as has been heard.
+
+        They mean something once all that is wanted has been told, and stay until somebody `want`s or
+        `release`s them. Whoever releases one vouches that nothing runs under it.
+        """
+        return self._orphans.tokens()
 
     async def end_sessions(self) -> None:
         """Of a handover: end the sessions under which nothing is held or wanted."""

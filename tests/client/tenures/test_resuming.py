@@ -4,6 +4,7 @@ import pytest
 import trio
 from msgspec.structs import replace
 
+from berth.client.strays import LATE_SECONDS
 from berth.client.tenures import Held, Lost, Standby, Unasked
 from berth.client.tenures.keeping import ADOPTED_SECONDS
 from berth.client.tenures.terms import RESUME_SECONDS
@@ -207,3 +208,41 @@ async def test_semantics_that_were_changed_meanwhile_are_asked_for_after_a_stop(
     held = [a.standing(name) for name in ("db", "queue", "other")]
     won = [(each.token, each.exclusive) for each in held if isinstance(each, Held)]
     assert won == [(2, False), (2, True), (1, True)]
+
+
+@played()
+async def test_what_nobody_wants_any_more_is_named_until_it_is_released(place: Place) -> None:
+    a = await restarted(place, "db", "queue", "mail")
+    hand = place.by_hand()
+    stranger = await hand.open_session(holder="a", ttl_seconds=10 * TTL, instance="uid-x")
+    await hand.acquire("team", "cron", holder="a", session=stranger.id)
+    b = place.site("b")
+    b.want("queue")
+    b.want("logs")
+    a.start()
+    assert a.tenures.orphans() == {}
+    a.want("db", recorded_token=1)
+    await trio.sleep(5 * TTL)
+    assert a.tenures.orphans() == {a.lease("queue"): 1, a.lease("mail"): 1}
+    assert b.tenures.orphans() == {}
+    a.want("mail", recorded_token=1)
+    assert a.tenures.orphans() == {a.lease("queue"): 1}
+    await a.tenures.release(a.lease("queue"), 1)
+    assert a.tenures.orphans() == {}
+    await trio.sleep(1)
+    assert isinstance(b.standing("queue"), Held)
+    await trio.sleep(LATE_SECONDS + 2)
+    assert a.tenures.orphans() == {}
+    assert isinstance(a.standing("mail"), Held)
+
+
+@played()
+async def test_what_nobody_wants_expires_with_a_session_that_nobody_needs(place: Place) -> None:
+    a = await restarted(place, "db")
+    a.start()
+    a.want("other", LONGER)
+    await trio.sleep(TTL)
+    assert a.tenures.orphans() == {a.lease("db"): 1}
+    await trio.sleep(ADOPTED_SECONDS + TTL)
+    assert a.tenures.orphans() == {}
+    assert (await place.by_hand().get_lease("team", "db")).state == "free"
