@@ -20,7 +20,7 @@ Phase = Literal["", "Active", "Stopping"]
 
 Cause = Literal[
     "deleted", "handover", "invalid", "holder_changed", "target_replaced", "target_missing", "token_changed",
-    "refused", "deadline",
+    "semantics_changed", "refused", "deadline",
 ]  # fmt: skip
 """Why something is stopped that was started."""
 
@@ -73,6 +73,9 @@ class Seen(Struct, frozen=True):
     invalid: bool = False
     handover: bool = False
     exclusive: bool = True
+    other_semantics: bool = False
+    """`exclusive` is what is held by, not what the spec wants by now."""
+
     drain: bool = True
     recorded: Recorded = Recorded()
     claim: Claim = Claim()
@@ -155,23 +158,22 @@ def next_step(seen: Seen) -> Step:
 def stop_cause(seen: Seen) -> Cause | None:
     """Why what runs must be stopped; None while it may run."""
     recorded, claim, target = seen.recorded, seen.claim, seen.target
-    lost: Cause | None = None
     if claim.state == "lost":
-        lost = "refused" if claim.loss == "released" else claim.loss
-    elif claim.state == "elsewhere":
-        lost = "refused"
-    elif not claim.in_time:
-        lost = "deadline"
-    elif claim.state == "held" and claim.token != recorded.token and seen.exclusive:
-        lost = "token_changed"
-    if lost is not None and (seen.exclusive or lost == "refused"):
-        return lost
+        return "refused" if claim.loss == "released" else claim.loss
+    if claim.state == "elsewhere":
+        return "refused"
+    if seen.exclusive and not claim.in_time:
+        return "deadline"
+    if seen.exclusive and claim.state == "held" and claim.token != recorded.token:
+        return "token_changed"
     if seen.deleting:
         return "deleted"
     if seen.handover:
         return "handover"
     if seen.invalid:
         return "invalid"
+    if seen.other_semantics:
+        return "semantics_changed"
     if (recorded.lease, recorded.holder) != (seen.lease, seen.holder):
         return "holder_changed"
     if target.state == "missing":

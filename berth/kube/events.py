@@ -23,7 +23,7 @@ from berth.kube.objects import EVENTS, Object, reference_to, second_time
 from berth.runtime.clock import MICROSECONDS, Clock
 from berth.runtime.log import Logger
 
-PENDING_MAX = 1000
+PENDING_MAX = 4000
 KNOWN_MAX = 4000
 TRIES = 3
 RETRY_SECONDS = 1.0
@@ -95,6 +95,8 @@ class EventRecorder:
             pending.count += 1
             pending.last_us = now_us
         elif len(self._pending) >= PENDING_MAX:
+            if not self.dropped:
+                self._logger.warning("more events than can be sent: some are not told", most=PENDING_MAX)
             self.dropped += 1
         else:
             self._pending[what] = _Pending(reference, 1, now_us, now_us)

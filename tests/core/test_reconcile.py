@@ -183,6 +183,11 @@ def test_each_situation_has_its_step(of: dict[str, Any], step: Step) -> None:
         ({"target": RUNNING, "claim": Claim(troubled=True), "recorded": ACTIVE}, Rest(wants=True)),
         ({"target": RUNNING, "claim": Claim("held", 8), "recorded": ACTIVE}, Record("Active", 8)),
         ({"target": RUNNING, "claim": Claim("lost", 7, loss="refused"), "recorded": ACTIVE}, Stop("refused")),
+        ({"target": RUNNING, "claim": ELSEWHERE, "recorded": ACTIVE}, Stop("refused")),
+        (
+            {"target": RUNNING, "claim": HELD, "recorded": ACTIVE, "other_semantics": True},
+            Stop("semantics_changed"),
+        ),
     ],
 )
 def test_one_of_several_holders_goes_on(of: dict[str, Any], step: Step) -> None:

@@ -17,6 +17,7 @@ import trio
 from berth.client.errors import OutcomeUnknown
 from berth.client.held import reader_of
 from berth.client.keeper import LOOK_SECONDS
+from berth.client.tenures.alive import Kept
 from berth.client.tenures.asking import Asking
 from berth.client.tenures.book import Book
 from berth.client.tenures.calls import Calls
@@ -127,6 +128,11 @@ class Tenures:
         `release`s them. Whoever releases one vouches that nothing runs under it.
         """
         return self._orphans.tokens()
+
+    def kept(self) -> tuple[Kept, ...]:
+        """The sessions under which something is held or wanted, for who is to keep them alive after this."""
+        sessions = self._book.sessions.values()
+        return tuple(Kept(each.id, each.heartbeat_seconds) for each in sessions if self._book.needs(each))
 
     async def end_sessions(self) -> None:
         """Of a handover: end the sessions under which nothing is held or wanted."""

@@ -19,7 +19,7 @@ import trio
 from berth.client import BerthClient
 from berth.kube.access import Access, access_by_kubeconfig, access_in_cluster
 from berth.kube.api import KubeClient, open_client
-from berth.kube.election import leading
+from berth.kube.election import LeadershipLost, leading
 from berth.roles.operator.instruments import Instruments
 from berth.roles.operator.metrics_access import guarded
 from berth.roles.operator.options import OFF, OperatorOptions
@@ -102,21 +102,35 @@ def _own_certificate(clock: Clock, logger: Logger) -> Iterator[ServerTls]:
 async def _lead(
     options: OperatorOptions, access: Access, kube: KubeClient, working: Working, logger: Logger
 ) -> None:
-    """Work; where there are replicas, only while this one leads. Raises LeadershipLost."""
+    """Work; where there are replicas, only while this one leads.
+
+    Who has lost the lead decides nothing any more, but keeps alive what runs: perhaps nobody else can lead,
+    for the cluster does not answer.
+    """
     if not options.leader_elect:
         await working.run()
         return
-    async with leading(
-        kube,
-        namespace=access.namespace,
-        name=options.leader_election_id,
-        identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
-        timing=options.timing,
-        clock=SystemClock(),
-        rng=SystemRandom(),
-        logger=logger,
-    ):
-        await working.run()
+    async with trio.open_nursery() as nursery:
+        while True:
+            following = trio.CancelScope()
+            nursery.start_soon(working.keep_alive, following)
+            try:
+                async with leading(
+                    kube,
+                    namespace=access.namespace,
+                    name=options.leader_election_id,
+                    identity=f"{socket.gethostname()}_{secrets.token_hex(8)}",
+                    timing=options.timing,
+                    clock=SystemClock(),
+                    rng=SystemRandom(),
+                    logger=logger,
+                ):
+                    following.cancel()
+                    await working.run()
+            except LeadershipLost as lost:
+                logger.warning(
+                    "decides nothing before it leads again, and keeps alive what runs", why=str(lost)
+                )
 
 
 class _Running:

@@ -106,11 +106,12 @@ class Sights:
             lease = LeaseId(lease.namespace, recorded.lease, recorded.holder)
         memory.lease = lease
         spec = found.spec
-        exclusive = spec is None or spec.semantics == "at-most-once"
-        self._note_running(found.name, recorded, exclusive)
         rival, rival_at_target = self._index.before_at_lease(found), self._index.before_at_target(found)
         # What another object holds is somebody else's, though under our name.
         standing = self._tenures.standing(lease) if rival is None else Standby(lease.holder, "held")
+        wanted = spec is None or spec.semantics == "at-most-once"
+        exclusive = standing.exclusive if isinstance(standing, Held) else wanted
+        self._note_running(found.name, recorded, exclusive)
         allowance_seconds = self._allowance_seconds(spec, standing)
         remaining_seconds = self._tenures.remaining_seconds(lease) - allowance_seconds
         # And what another starts and stops is nothing to us.
@@ -130,6 +131,7 @@ class Sights:
             invalid=bool(problems),
             handover=self.handover,
             exclusive=exclusive,
+            other_semantics=exclusive != wanted,
             drain=spec is None or spec.drain,
             recorded=recorded,
             claim=_claim(standing, in_time=remaining_seconds > 0),

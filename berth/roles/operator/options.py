@@ -11,7 +11,7 @@ from berth.config.kinds import Duration
 from berth.config.option import Opt
 from berth.config.secret import Secret
 from berth.core.election import Timing, timing_problem
-from berth.core.names import namespace_problem
+from berth.core.names import holder_problem, name_problem, namespace_problem
 
 OFF = "0"
 """The address that means: not at all."""
@@ -88,6 +88,10 @@ class OperatorOptions(LogOptions):
     def _problems(self) -> Iterator[str]:
         if not self.berth_api_server:
             yield "--berth-api-server: required, such as https://berth.example.com:8443"
+        if self.cluster_id and (problem := holder_problem(self.cluster_id)):
+            yield f"--cluster-id: {problem}"
+        if problem := name_problem(self.leader_election_id):
+            yield f"--leader-election-id: {problem}"
         for namespace in self.watch_namespaces:
             if problem := namespace_problem(namespace):
                 yield f"--watch-namespaces: {problem}"

@@ -106,10 +106,7 @@ def _acquired(seen: Seen, facts: Facts) -> _Word:
 
 
 def _is_lost(seen: Seen) -> bool:
-    claim = seen.claim
-    return claim.state == "elsewhere" or (
-        claim.state == "lost" and (seen.exclusive or claim.loss != "deadline")
-    )
+    return seen.claim.state in ("lost", "elsewhere")
 
 
 def _healthy(before: Status, seen: Seen, facts: Facts) -> _Word:

@@ -15,6 +15,7 @@ WHY: dict[Cause, str] = {
     "deleted": "the BerthLease is being deleted",
     "handover": "the operator hands over",
     "invalid": "the spec cannot be followed",
+    "semantics_changed": "its semantics are others by now",
     "holder_changed": "it is wanted under another name",
     "target_replaced": "the target was made anew",
     "target_missing": "the target is gone",

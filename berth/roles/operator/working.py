@@ -12,7 +12,7 @@ from random import Random
 import trio
 
 from berth.client import BerthClient
-from berth.client.tenures import LeaseId, Tenures
+from berth.client.tenures import Kept, LeaseId, Tenures, keep_alive
 from berth.kube.api import KubeClient
 from berth.kube.events import EventRecorder
 from berth.kube.faults import Forbidden, KubeFault, TooManyRequests, Unavailable
@@ -31,6 +31,7 @@ NAMESPACES = Resource("", "v1", "namespaces", "Namespace", namespaced=False)
 CLUSTER = "kube-system"
 
 CALL_SECONDS = 5.0
+ORPHANS_SECONDS = 5.0
 RETRY_SECONDS = 0.5
 PATIENCE_SECONDS = 20.0
 """So long a start waits; whoever looks after the process would not wait much longer."""
@@ -86,12 +87,19 @@ class Working:
         self._logger = logger
         self._reconciler: Reconciler | None = None
         self._tenures: Tenures | None = None
+        self._recorder: EventRecorder | None = None
         self._informers: list[Informer] = []
+        self._kept: tuple[Kept, ...] = ()
+
+    async def keep_alive(self, scope: trio.CancelScope) -> None:
+        """What the last `run` has left, until the scope is cancelled."""
+        with scope:
+            await keep_alive(self._leases, self._kept, logger=self._logger)
 
     async def run(self) -> None:
         """Until it is cancelled."""
         index = Index(self._options.cluster_id)
-        recorder = EventRecorder(
+        self._recorder = recorder = EventRecorder(
             self._kube, component="berth-operator", instance=self._instance, clock=self._clock, rng=self._rng,
             logger=self._logger,
         )  # fmt: skip
@@ -128,7 +136,27 @@ class Working:
             for informer in self._informers:
                 await informer.synced.wait()
             self._logger.info("working", berthleases=len(index), cluster=self._instance)
+            nursery.start_soon(self._tell_orphans, tenures, index)
             await reconciler.run()
+
+    async def _tell_orphans(self, tenures: Tenures, index: Index) -> None:
+        """Once of each lease that is kept alive with the others and that no BerthLease names any more."""
+        told: dict[LeaseId, int] = {}
+        watched = self._options.watch_namespaces
+        while True:
+            await trio.sleep(ORPHANS_SECONDS)
+            found = {
+                lease: token
+                for lease, token in tenures.orphans().items()
+                if not index.of_lease(lease) and (not watched or lease.namespace in watched)
+            }
+            for lease, token in found.items():
+                if told.get(lease) != token:
+                    self._logger.warning(
+                        "a lease is held for a BerthLease that is gone: make it anew, and delete it in order",
+                        namespace=lease.namespace, lease=lease.name, fencing_token=token,
+                    )  # fmt: skip
+            told = found
 
     async def ping(self) -> None:
         """Returns when the BerthLeases have been seen, if this replica leads, and the lease API is alive."""
@@ -138,16 +166,19 @@ class Working:
 
     async def hand_over(self) -> None:
         """Stop everything, see it gone, give it up."""
-        if self._reconciler is not None and self._tenures is not None:
+        if self._reconciler is not None and self._tenures is not None and self._recorder is not None:
             await self._reconciler.hand_over()
             await self._tenures.end_sessions()
+            with trio.move_on_after(CALL_SECONDS):
+                await self._recorder.sent()
 
     @asynccontextmanager
     async def _ended(self) -> AsyncGenerator[None]:
         try:
             yield
         finally:
-            self._reconciler = self._tenures = None
+            self._kept = self._tenures.kept() if self._tenures is not None else ()
+            self._reconciler = self._tenures = self._recorder = None
             self._instruments.follow(_nothing, lambda: inf)
 
     def _informer(self, namespace: str) -> Informer:

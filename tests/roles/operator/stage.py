@@ -18,7 +18,7 @@ import trio
 
 from berth.client import BerthClient
 from berth.kube.objects import Object, Resource
-from berth.roles.operator.rbac import CLUSTER_RULES, ELECTION_RULES, Rule
+from berth.roles.operator.rbac import CLUSTER_RULES, ELECTION_RULES
 from berth.runtime.tls import TlsFiles
 from tests.kube.conftest import BERTH_LEASES, serving
 from tests.kube.server.kinds import DEPLOYMENTS
@@ -34,7 +34,12 @@ from tests.support.operator import operator_flags
 from tests.support.proxy import Proxy
 
 CLUSTERS = ("east", "west")
-OWNERS_RULES: tuple[Rule, ...] = ()
+ELECTED = (
+    "--leader-elect",
+    "--leader-election-lease-duration=3s",
+    "--leader-election-renew-deadline=2s",
+    "--leader-election-retry-period=500ms",
+)
 OPERATOR_TOKEN = "the-operators-token"
 POLL_SECONDS = 0.02
 CONVERGENCE_SECONDS = 10.0
@@ -242,8 +247,8 @@ def _key(tenant: str) -> str:
 
 
 def permits(verb: str, group: str, resource: str, name: str) -> bool:
-    """What the operator's roles permit; of the resource that tests bring along, what its owner would add."""
-    rules = (*CLUSTER_RULES, *ELECTION_RULES, *OWNERS_RULES)
+    """What the operator's roles permit."""
+    rules = (*CLUSTER_RULES, *ELECTION_RULES)
     return any(
         verb in rule.verbs
         and group in rule.groups

@@ -38,6 +38,32 @@ async def test_another_ttl_counts_with_the_next_tenure(stage: Stage) -> None:
     assert (await stage.caller.get_session(held_by.session)).ttl_seconds == 2 * TTL_SECONDS
 
 
+async def test_other_semantics_count_once_what_runs_has_stopped(stage: Stage) -> None:
+    stage.tolerates_overlap = "it is at-least-once at first"
+    await stage.start()
+    await stage.deploy(semantics="at-least-once")
+    await stage.until(lambda: stage.running() == {"east", "west"})
+    for cluster in stage.clusters:
+        await cluster.patch(BERTH_LEASES, "web", {"spec": {"semantics": "at-most-once"}})
+    holder = await stage.settled()
+    await stage.stays(lambda: stage.runs(holder), seconds=TTL_SECONDS)
+    for cluster in stage.clusters:
+        await cluster.patch(BERTH_LEASES, "web", {"spec": {"semantics": "at-least-once"}})
+    await stage.until(lambda: stage.running() == {"east", "west"})
+
+
+async def test_a_ttl_that_is_raised_by_much_interrupts_nothing(stage: Stage) -> None:
+    """The budget that goes with it is longer than the tenure that there is."""
+    holder = await held(stage)
+    before = stage.pods(holder)
+    raised = {"spec": {"ttlSeconds": 60, "stopBudgetSeconds": 20}}
+    for cluster in stage.clusters:
+        await cluster.patch(BERTH_LEASES, "web", raised)
+    await stage.until(lambda: holder.condition("web", "TTLPending")[0] == "True")
+    await stage.stays(lambda: stage.pods(holder) == before, seconds=1.5 * TTL_SECONDS)
+    assert await stage.token() == 1
+
+
 async def test_another_heartbeat_interrupts_nothing(stage: Stage) -> None:
     holder = await held(stage)
     before = stage.pods(holder)

@@ -3,8 +3,11 @@
 import pytest
 import trio
 
+from tests.kube.conftest import BERTH_LEASES
 from tests.roles.operator.objects import TTL_SECONDS
-from tests.roles.operator.stage import Stage
+from tests.roles.operator.stage import ELECTED, Stage
+
+NO_LEADER = "decides nothing before it leads again, and keeps alive what runs"
 
 
 @pytest.mark.parametrize("seconds", [TTL_SECONDS / 2, 2 * TTL_SECONDS], ids=["less", "more"])
@@ -20,6 +23,24 @@ async def test_the_holder_keeps_what_still_runs(stage: Stage, seconds: float) ->
     await stage.stays(lambda: stage.pods(holder) == before, seconds=TTL_SECONDS)
     assert await stage.token() == 1
     assert holder.status("web")["leaseState"] == "held"
+
+
+async def test_a_leader_that_cannot_lead_keeps_what_still_runs(stage: Stage) -> None:
+    """Nobody else could lead either: who would stop it, and who would keep it?"""
+    await stage.start(*ELECTED)
+    await stage.deploy()
+    holder = await stage.settled()
+    before = stage.pods(holder)
+    async with holder.kube_frozen():
+        await stage.until(lambda: holder.operator.logged(NO_LEADER))
+        await trio.sleep(2 * TTL_SECONDS)
+        assert await stage.holder() == holder.name
+    await stage.until(lambda: len(holder.operator.logged("leading")) == 2)
+    await stage.stays(lambda: stage.pods(holder) == before, seconds=TTL_SECONDS)
+    assert await stage.token() == 1
+    # And it works.
+    await holder.delete(BERTH_LEASES, "web")
+    await stage.until(lambda: stage.runs(stage.other(holder)))
 
 
 async def test_a_standby_without_it_takes_nothing_for_long(stage: Stage) -> None:

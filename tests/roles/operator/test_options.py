@@ -38,6 +38,8 @@ def test_namespaces_are_several_in_the_environment() -> None:
     [
         ({"berth_api_server": ""}, "--berth-api-server: required"),
         ({"watch_namespaces": "No_Such"}, "--watch-namespaces: "),
+        ({"cluster_id": "e" * 300}, "--cluster-id: "),
+        ({"leader_election_id": "No_Such"}, "--leader-election-id: "),
         ({"metrics_bind_address": "8080"}, "--metrics-bind-address: "),
         ({"metrics_bind_address": "0", "metrics_secure": "true"}, "--metrics-secure: there are no metrics"),
         ({"leader_election_lease_duration": "1500ms"}, "--leader-election-lease-duration: whole seconds"),

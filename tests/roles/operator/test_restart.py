@@ -8,14 +8,8 @@ import trio
 from tests.kube.server.kinds import DEPLOYMENTS
 from tests.roles.operator.cluster import Cluster
 from tests.roles.operator.objects import TTL_SECONDS
-from tests.roles.operator.stage import Stage
+from tests.roles.operator.stage import ELECTED, Stage
 
-ELECTED = (
-    "--leader-elect",
-    "--leader-election-lease-duration=3s",
-    "--leader-election-renew-deadline=2s",
-    "--leader-election-retry-period=500ms",
-)
 SLOW_TTL_SECONDS = 10
 """Long enough for a process to be replaced on a busy machine."""
 
