@@ -182,7 +182,9 @@ class Entry:
     def claim(self, now: Reading) -> bool:
         """Hold what was granted, if that leaves time enough to start something."""
         spare = self.spare
-        if spare is None or spare.session is None or self.loss is not None or not self.wanted or self.resting:
+        if spare is None or spare.session is None or spare.token in self.ending:
+            return False
+        if self.loss is not None or not self.wanted or self.resting:
             return False
         budget_us = spare.session.budget_us(self.terms, spare.budget_us)
         if spare.exclusive and not spare.session.leaves_time(budget_us, now):

@@ -305,3 +305,23 @@ async def test_what_nobody_confirmed_in_time_is_given_up_once_it_was_stopped(pla
     a.tenures.again(a.lease("db"))
     await trio.sleep(0.1)
     assert await state(place) == ("free", 1)
+
+
+@played()
+async def test_what_is_being_given_up_is_not_held_again_when_its_session_is_renewed(place: Place) -> None:
+    a = await holding(place)
+    await trio.sleep(TTL / 3)
+    place.server.crash()
+    await trio.sleep(6)
+    a.want(terms=replace(TERMS, lock_delay_seconds=1))  # waits for a renewal
+    while not isinstance(a.standing(), Lost):  # noqa: ASYNC110
+        await trio.sleep(0.1)
+    with pytest.raises(BerthError):
+        await a.tenures.release(a.lease("db"), 1)
+    a.tenures.again(a.lease("db"))
+    await trio.sleep(1)
+    a.changes.clear()
+    place.server.start()
+    await trio.sleep(TTL)
+    [held] = [standing for standing in a.told() if isinstance(standing, Held)]
+    assert held.token == 2
