@@ -35,7 +35,8 @@ class Entry:
         self.loss: Loss | None = None
         """Why the tenure is over; then it is kept here until its work has been stopped."""
         self.spare: Tenure | None = None
-        """What the server has granted, as far as is known, and nothing runs under."""
+        """What the server has granted, as far as is known, and nothing runs under. Without a session it is not
+        held before the server says so."""
         self.ending: set[int] = set()
         """Tokens of tenures that are to be given up, and of which the server has not said that they are."""
         self.other: Standby | None = None
@@ -265,6 +266,8 @@ class Entry:
             if not self.wanted or self.resting or session is not asked_under:
                 self.ending.add(ours.fencing_token)
                 return True
+            if self.spare is None or ours.fencing_token > self.spare.token:
+                self.spare = Tenure(ours.fencing_token, None, seen.semantics == "at-most-once", session.sent)
             return not self.asking
         if tenure is None:
             return self._sighted_unheld(seen)

@@ -173,6 +173,29 @@ async def test_what_was_lost_is_not_in_its_own_way_under_another_ttl(place: Plac
     assert (held.token, held.ttl_seconds) == (2, 24)
 
 
+@pytest.mark.parametrize("terms", [SHARED, replace(TERMS, ttl_seconds=24, heartbeat_seconds=8.0)])
+def test_what_was_granted_by_a_reply_that_was_lost_is_not_in_the_way(terms: Terms) -> None:
+    """The watch has told of it, and other terms are wanted by then."""
+
+    @played()
+    async def scene(place: Place) -> None:
+        a = place.site("a")
+        a.want("other")
+        await trio.sleep(1)
+        place.network.delays["s1", "a"] = 3600.0
+        a.want()
+        await trio.sleep(0.5)
+        assert (await place.by_hand().get_lease("team", "db")).state == "held"
+        a.want(terms=terms)
+        place.network.delays.clear()
+        await trio.sleep(2 * TTL)
+        held = a.standing()
+        assert isinstance(held, Held)
+        assert (held.token, held.ttl_seconds, held.exclusive) == (2, terms.ttl_seconds, terms.exclusive)
+
+    scene()
+
+
 @played()
 async def test_several_may_hold_what_is_at_least_once(place: Place) -> None:
     a, b = place.site("a"), place.site("b")
