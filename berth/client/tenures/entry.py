@@ -35,8 +35,8 @@ class Entry:
         self.loss: Loss | None = None
         """Why the tenure is over; then it is kept here until its work has been stopped."""
         self.spare: Tenure | None = None
-        """What the server has granted, as far as is known, and nothing runs under. Without a session it is not
-        held before the server says so."""
+        """What the server has granted, as far as is known, and nothing runs under. Without a session it is
+        not held before the server says so."""
         self.ending: set[int] = set()
         """Tokens of tenures that are to be given up, and of which the server has not said that they are."""
         self.other: Standby | None = None
