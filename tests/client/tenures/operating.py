@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 import trio
+from msgspec.structs import replace
 
 from berth.client import BerthError
 from berth.client.tenures import Held, LeaseId, Lost, Tenures, Terms
@@ -31,6 +32,12 @@ class Site:
     work_seconds: float = 8.0
     stops_slowly: bool = False
     """Whether stopping takes all of the budget each time."""
+    other_ttls: tuple[int, ...] = ()
+    """What the ttl of a lease is changed to now and then."""
+    may_leave: bool = False
+    """Whether a lease that was lost may be wanted no more."""
+    left: set[Key] = field(default_factory=set)
+    """Wanted no more, and stopped."""
 
 
 def terms_of(ttl_seconds: int, lock_delay_seconds: int | None = None) -> Terms:
@@ -53,9 +60,12 @@ async def operate(actor: Actor, site: Site) -> None:
         running.start_soon(tenures.run)
         try:
             async with trio.open_nursery() as nursery:
+                nursery.start_soon(_release_orphans, tenures, site)
                 for key in site.terms:
                     lease = LeaseId(*key, actor.name)
                     news[lease] = trio.Event()
+                    if key in site.left:
+                        continue
                     work = _Work(actor, site, tenures, news, lease)
                     nursery.start_soon(work.reconcile_for_ever)
         finally:
@@ -63,6 +73,16 @@ async def operate(actor: Actor, site: Site) -> None:
                 with trio.move_on_after(5):
                     await tenures.end_sessions()
             running.cancel_scope.cancel()
+
+
+async def _release_orphans(tenures: Tenures, site: Site) -> None:
+    """What a process before has stopped, and perhaps not given up any more."""
+    while True:
+        await trio.sleep(1)
+        for lease, token in tenures.orphans().items():
+            assert Key(lease.namespace, lease.name) in site.left
+            with suppress(BerthError):
+                await tenures.release(lease, token)
 
 
 class _Work:
@@ -90,7 +110,7 @@ class _Work:
     async def reconcile_for_ever(self) -> None:
         self._tenures.want(self._lease, self._terms, self._site.recorded.get(self._key, 0))
         try:
-            while True:
+            while self._key not in self._site.left:
                 self._news[self._lease] = trio.Event()
                 await self._reconcile()
                 with trio.move_on_after(self._rng.uniform(0.2, 1.0)):
@@ -108,12 +128,23 @@ class _Work:
                 self._effect()
                 if trio.current_time() > self._tired_at:
                     await self._give_up()
+            case Lost() if self._site.may_leave and self._rng.random() < 0.25:
+                self._tenures.unwant(self._lease)
+                await self._stop()
+                self._site.recorded.pop(self._key, None)
+                self._site.left.add(self._key)
+                self._tenures.again(self._lease)
             case Lost():
                 await self._stop()
                 if self._rng.random() < 0.7:
                     await self._release()
                 self._tenures.again(self._lease)
             case _:
+                self._tenures.want(self._lease, self._terms)
+        if self._site.other_ttls and self._rng.random() < 0.02:
+            self._terms = replace(self._terms, ttl_seconds=self._rng.choice(self._site.other_ttls))
+            self._site.terms[self._key] = self._terms
+            if self._key not in self._site.left:
                 self._tenures.want(self._lease, self._terms)
 
     def _begin(self, token: int) -> None:

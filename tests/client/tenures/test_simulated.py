@@ -35,7 +35,8 @@ def plan(seed: int) -> Plan:
 
 
 async def operators(world: World) -> None:
-    """Three sites that want the same leases, by two ttls, and somebody who ends a session now and then."""
+    """Three sites that want the same leases, by two ttls, and somebody who ends a session now and then. With
+    one server the ttls are changed, and two of the sites leave what they have lost."""
     populate(world)
     nemesis = Nemesis(
         world.plan,
@@ -62,6 +63,10 @@ def populate(world: World) -> None:
     long = terms_of(world.plan.ttl_seconds)
     for name in ("n1", "n2", "n3"):
         site = Site({**dict.fromkeys(MANY, short), **dict.fromkeys(BATCHED, long)})
+        # Where there are two, each tells only of what it has written itself, and some news are missed.
+        if world.plan.servers == 1:
+            site.other_ttls = (short.ttl_seconds, long.ttl_seconds)
+            site.may_leave = name != "n1"
         world.add_node(name, partial(operate, site=site))
     world.add_node(ADMIN, partial(administer, keys=list(KEYS), by_force=list(MANY)))
     world.add_node(ONLOOKER, world.onlooker.look_on)
