@@ -225,7 +225,7 @@ def _stopping(seen: Seen) -> Step:
 def _idle(seen: Seen) -> Step:
     claim, target = seen.claim, seen.target
     wants = not (seen.deleting or seen.invalid or seen.handover) and target.state in ("none", "there")
-    if claim.state == "held" and claim.in_time and wants:
+    if claim.state == "held" and claim.in_time and wants and not seen.other_semantics:
         return Record("Active", claim.token)
     # What runs here was never to run: unless it is about to be known that it may.
     waits = claim.state == "unknown" and not claim.troubled and wants

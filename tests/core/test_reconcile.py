@@ -89,6 +89,7 @@ def seen(**of: Any) -> Seen:
         ({"target": Target("missing"), "claim": HELD}, Release(7)),
         ({"target": Target("missing"), "claim": HELD, "released": True}, Rest(wants=False)),
         ({"target": STOPPED, "claim": HELD, "invalid": True}, Release(7)),
+        ({"target": STOPPED, "claim": HELD, "other_semantics": True}, Release(7)),
         ({"target": STOPPED, "claim": HELD, "handover": True}, Release(7)),
         ({"target": STOPPED, "claim": HELD, "deleting": True}, Release(7)),
         ({"target": STOPPED, "deleting": True}, RemoveFinalizer()),

@@ -123,6 +123,7 @@ class Sights:
             start = self._start(spec, there, found.remembered)
             stop = stop_change(there)
         problems = (*found.problems, *_taken(rival, rival_at_target))
+        claim = _claim(standing, in_time=remaining_seconds > 0)
         seen = Seen(
             found.lease.name,
             found.lease.holder,
@@ -134,10 +135,10 @@ class Sights:
             other_semantics=exclusive != wanted,
             drain=spec is None or spec.drain,
             recorded=recorded,
-            claim=_claim(standing, in_time=remaining_seconds > 0),
+            claim=claim,
             target=_target(state, memory, starts=start is not None, runs=stop is not None),
             left=memory.left,
-            released=memory.released,
+            released=memory.released != 0 and memory.released == (recorded.token or claim.token),
         )
         return Sight(
             seen,

@@ -28,7 +28,9 @@ class Memory(Struct):
     """How often it was stopped: what was seen before that is not left of it."""
 
     draining_since: float | None = None
-    released: bool = False
+    released: int = 0
+    """The token that was given up."""
+
     busy: bool = False
     """Whether it is being released or looked at, in a task of its own."""
 
@@ -47,7 +49,7 @@ class Memory(Struct):
 
     def begun_anew(self) -> None:
         """Another phase was written down: what was seen in the one before counts no more."""
-        self.left, self.draining_since, self.released, self.drain_trouble = None, None, False, ""
+        self.left, self.draining_since, self.released, self.drain_trouble = None, None, 0, ""
         self.stops += 1
 
     def next_look_seconds(self) -> float:

@@ -245,6 +245,8 @@ class Reconciler:
         elif step.phase == "Stopping":
             recorded = replace(sight.seen.recorded, phase="Stopping")
         await self._writing.tell(found, sight, recorded)
+        if not step.phase:
+            self._parts.tenures.again(sight.lease)  # also of a lease that is named no more
         memory.begun_anew()
         self._parts.teller.recorded(found, recorded, step.cause)
 
@@ -309,7 +311,7 @@ class Reconciler:
     async def _release(self, lease: LeaseId, token: int, memory: Memory) -> None:
         try:
             await self._parts.tenures.release(lease, token)
-            memory.released = True
+            memory.released = token
         except BerthError as fault:
             self._parts.logger.warning("lease not released yet", lease=str(lease), error=str(fault))
             await trio.sleep(RETRY_SECONDS)
