@@ -1,9 +1,14 @@
 """A real `berth operator` in a process of its own, for one cluster and one lease server."""
 
+import http.client
 from collections.abc import Sequence
 from pathlib import Path
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from tests.support.process import RoleProcess
+
+PROBE_SECONDS = 5.0
 
 
 class Operator(RoleProcess):
@@ -11,6 +16,36 @@ class Operator(RoleProcess):
 
     def __init__(self, *flags: str) -> None:
         super().__init__("operator", *flags)
+
+    def metrics(self) -> str:
+        """As they are scraped without TLS."""
+        status, text = self._fetch(0, "/metrics")
+        assert status == 200, text
+        return text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sample of this name with exactly these labels."""
+        families = text_string_to_metric_families(self.metrics())
+        (value,) = (
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and sample.labels == labels
+        )
+        return value
+
+    def probe(self, path: str) -> int:
+        """The status with which its health answers."""
+        return self._fetch(1, path)[0]
+
+    def _fetch(self, index: int, path: str) -> tuple[int, str]:
+        connection = http.client.HTTPConnection(*self.bound(index), timeout=PROBE_SECONDS)
+        try:
+            connection.request("GET", path)
+            response = connection.getresponse()
+            return response.status, response.read().decode()
+        finally:
+            connection.close()
 
 
 def operator_flags(

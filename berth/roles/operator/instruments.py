@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from typing import Literal, Protocol, get_args
 
 from berth.core.reconcile import Cause
@@ -44,6 +45,8 @@ class Instruments:
         self._stop = metrics.histogram(
             "berth_operator_stop_duration_seconds", "Time to write one stop.", (), buckets=_SECONDS
         )
+        # Until it leads: a gauge that nobody has set reads 0, as if a stop were due.
+        self.follow(lambda _: 0, lambda: inf)
 
     def follow(self, count: Callable[[State], int], deadline_seconds: Callable[[], float]) -> None:
         """Where the gauges read what is so at the moment."""
