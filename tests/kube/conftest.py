@@ -33,6 +33,9 @@ BERTH_LEASES = Resource("berth.skaphos.io", "v1alpha1", "berthleases", "BerthLea
 DEFINITIONS = Resource(
     "apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", namespaced=False
 )
+RBAC = "rbac.authorization.k8s.io"
+CLUSTER_ROLES = Resource(RBAC, "v1", "clusterroles", "ClusterRole", namespaced=False)
+CLUSTER_BINDINGS = Resource(RBAC, "v1", "clusterrolebindings", "ClusterRoleBinding", namespaced=False)
 
 
 def in_namespace(namespace: str, obj: Object) -> Object:
@@ -144,6 +147,18 @@ class Cluster:
         wanted = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
         _, granted = await self.ask("POST", SERVICE_ACCOUNTS.path(self.namespace, "robot", "token"), wanted)
         return granted["status"]["token"]
+
+    async def let_read(self, user: str, path: str) -> None:
+        """The cluster lets this user get a path that is no resource's."""
+        if isinstance(self.place, KubeServer):
+            self.place.readers.add((user, path))
+            return
+        named = {"metadata": {"name": f"{self.namespace}-{user}"}}
+        rule = {"nonResourceURLs": [path], "verbs": ["get"]}
+        role = {"apiGroup": RBAC, "kind": "ClusterRole", "name": named["metadata"]["name"]}
+        subject = {"apiGroup": RBAC, "kind": "User", "name": user}
+        await self.make(CLUSTER_ROLES, {**named, "rules": [rule]})
+        await self.make(CLUSTER_BINDINGS, {**named, "roleRef": role, "subjects": [subject]})
 
 
 @pytest.fixture(params=["test server", "kube-apiserver"])

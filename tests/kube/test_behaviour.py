@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import trio
 
-from berth.kube.objects import EVENTS, LEASES, TOKEN_REVIEWS, Object, Resource
+from berth.kube.objects import ACCESS_REVIEWS, EVENTS, LEASES, TOKEN_REVIEWS, Object, Resource
 from berth.runtime.http import Pieces
 from tests.kube.conftest import BERTH_LEASES, SECONDS, Cluster
 from tests.kube.server.kinds import CONFIG_MAPS, CRON_JOBS, DEPLOYMENTS, JOBS, NAMESPACES, PODS
@@ -450,6 +450,31 @@ async def test_tokens_are_reviewed(cluster: Cluster) -> None:
         if known:
             user = f"system:serviceaccount:{cluster.namespace}:robot"
             assert reviewed["status"]["user"]["username"] == user
+
+
+async def test_access_to_a_path_is_reviewed(cluster: Cluster) -> None:
+    await cluster.let_read("a-reader", "/metrics")
+
+    async def allowed(verb: str, path: str, **who: Any) -> bool:
+        spec = {**who, "nonResourceAttributes": {"path": path, "verb": verb}}
+        status, reviewed = await cluster.ask(
+            "POST", ACCESS_REVIEWS.path(), {**typed(ACCESS_REVIEWS), "spec": spec}
+        )
+        assert status == 201, reviewed
+        return reviewed["status"]["allowed"]
+
+    with trio.fail_after(SECONDS):
+        while not await allowed("get", "/metrics", user="a-reader", groups=["system:authenticated"]):  # noqa: ASYNC110
+            await trio.sleep(0.05)  # a role counts a moment after it is bound
+    assert not await allowed("get", "/other", user="a-reader")
+    assert not await allowed("post", "/metrics", user="a-reader")
+    assert not await allowed("get", "/metrics", user="somebody")
+
+
+@pytest.mark.parametrize("spec", [{"user": "a"}, {"nonResourceAttributes": {"path": "/a", "verb": "get"}}])
+async def test_what_a_review_lacks_is_told(cluster: Cluster, spec: Object) -> None:
+    status, said = await cluster.ask("POST", ACCESS_REVIEWS.path(), {**typed(ACCESS_REVIEWS), "spec": spec})
+    assert (status, said["reason"]) == (422, "Invalid")
 
 
 async def test_an_event_is_kept(cluster: Cluster) -> None:

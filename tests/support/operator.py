@@ -1,14 +1,15 @@
 """A real `berth operator` in a process of its own, for one cluster and one lease server."""
 
 import http.client
-from collections.abc import Sequence
+import ssl
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.support.process import RoleProcess
 
-PROBE_SECONDS = 5.0
+PROBE_SECONDS = 15.0
 
 
 class Operator(RoleProcess):
@@ -22,6 +23,15 @@ class Operator(RoleProcess):
         status, text = self._fetch(0, "/metrics")
         assert status == 200, text
         return text
+
+    def scrape(self, token: str = "", path: str = "/metrics") -> tuple[int, str]:
+        """From where they are served over TLS, under a certificate that nobody can know."""
+        nobodys = ssl.create_default_context()
+        nobodys.check_hostname, nobodys.verify_mode = False, ssl.CERT_NONE
+        headers = {"Authorization": f"Bearer {token}"} if token else {}
+        return _fetched(
+            http.client.HTTPSConnection(*self.bound(0), timeout=PROBE_SECONDS, context=nobodys), path, headers
+        )
 
     def metric(self, name: str, **labels: str) -> float:
         """The sample of this name with exactly these labels."""
@@ -39,13 +49,18 @@ class Operator(RoleProcess):
         return self._fetch(1, path)[0]
 
     def _fetch(self, index: int, path: str) -> tuple[int, str]:
-        connection = http.client.HTTPConnection(*self.bound(index), timeout=PROBE_SECONDS)
-        try:
-            connection.request("GET", path)
-            response = connection.getresponse()
-            return response.status, response.read().decode()
-        finally:
-            connection.close()
+        return _fetched(http.client.HTTPConnection(*self.bound(index), timeout=PROBE_SECONDS), path, {})
+
+
+def _fetched(
+    connection: http.client.HTTPConnection, path: str, headers: Mapping[str, str]
+) -> tuple[int, str]:
+    try:
+        connection.request("GET", path, headers=headers)
+        response = connection.getresponse()
+        return response.status, response.read().decode()
+    finally:
+        connection.close()
 
 
 def operator_flags(

@@ -5,7 +5,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from berth.kube.objects import EVENTS, LEASES, Resource
+from berth.kube.objects import ACCESS_REVIEWS, EVENTS, LEASES, TOKEN_REVIEWS, Resource
 
 Object = dict[str, Any]
 
@@ -65,6 +65,8 @@ BUILT_IN = (
     Kind(PODS, status=True, generation=True, answers_object=True),
     Kind(NODES, status=True),
     Kind(BINDINGS),
+    Kind(TOKEN_REVIEWS),
+    Kind(ACCESS_REVIEWS),
     Kind(CONFIG_MAPS),
     Kind(EVENTS),
     Kind(SERVICE_ACCOUNTS, answers_object=True),

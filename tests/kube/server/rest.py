@@ -8,11 +8,12 @@ from urllib.parse import parse_qsl, unquote
 import msgspec
 import trio
 
-from berth.kube.objects import TOKEN_REVIEWS, Resource
+from berth.kube.objects import Resource
 from tests.kube.server.faults import Fault, Script
 from tests.kube.server.kinds import BINDINGS, BUILT_IN, NAMESPACES, Kind, served_of
 from tests.kube.server.listing import Lister
 from tests.kube.server.refusing import Refusal, bad_request, invalid
+from tests.kube.server.reviewing import REVIEWS, reviewed
 from tests.kube.server.selecting import SelectorInvalid, Test, by_fields, by_labels
 from tests.kube.server.storage import Address, Storage
 from tests.kube.server.watching import Terms, Watches, WatchStream
@@ -71,6 +72,9 @@ class KubeServer:
         self.tokens: dict[str, str] = {}
         """Bearer tokens and whose they are."""
 
+        self.readers: set[tuple[str, str]] = set()
+        """Users, and a path that is no resource's which they may get."""
+
         self.guarded = False
         """Whether a request needs one of the tokens."""
 
@@ -117,8 +121,6 @@ class KubeServer:
         await trio.lowlevel.checkpoint()
         try:
             self._admit(headers)
-            if target.partition("?")[0] == TOKEN_REVIEWS.path():
-                return Answer(201, self._review(msgspec.json.decode(body)))
             if served := self._discovered(target):
                 return served
             asked = self._asked(method, target, headers, body, scripted)
@@ -145,11 +147,6 @@ class KubeServer:
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if self.guarded and not (scheme == "Bearer" and token in self.tokens):
             raise Refusal(401, "Unauthorized", "Unauthorized")
-
-    def _review(self, review: Object) -> Object:
-        user = self.tokens.get(review["spec"].get("token", ""))
-        found: Object = {"authenticated": True, "user": {"username": user}} if user else {"user": {}}
-        return {**review, "status": found if user else {**found, "error": "invalid bearer token"}}
 
     def _discovered(self, target: str) -> Answer | None:
         """What is served, where that is asked for."""
@@ -205,6 +202,8 @@ class KubeServer:
                 return Answer(200, stream=self.watches.stream(_terms(asked)))
             case "get":
                 return Answer(200, self._get(asked))
+            case "create" if kind.resource in REVIEWS:
+                return Answer(201, reviewed(kind, asked.body, self.tokens, self.readers))
             case "create" if kind.resource == BINDINGS:
                 return Answer(201, self._writer.bind(namespace, asked.body))
             case "create":

@@ -18,7 +18,7 @@ import trio
 
 from berth.client import BerthClient
 from berth.kube.objects import Object, Resource
-from berth.roles.operator.rbac import CLUSTER_RULES, ELECTION_RULES
+from berth.roles.operator.rbac import ACCOUNT, CLUSTER_RULES, ELECTION_RULES, METRICS_RULES, NAMESPACE
 from berth.runtime.tls import TlsFiles
 from tests.kube.conftest import BERTH_LEASES, serving
 from tests.kube.server.kinds import DEPLOYMENTS
@@ -248,7 +248,7 @@ def _key(tenant: str) -> str:
 
 def permits(verb: str, group: str, resource: str, name: str) -> bool:
     """What the operator's roles permit."""
-    rules = (*CLUSTER_RULES, *ELECTION_RULES)
+    rules = (*CLUSTER_RULES, *ELECTION_RULES, *METRICS_RULES)
     return any(
         verb in rule.verbs
         and group in rule.groups
@@ -283,7 +283,7 @@ async def _way_to(
     files = TlsFiles(certificates.cert_file, certificates.key_file)
     url = await stack.enter_async_context(serving(as_app(place), files, journal))
     place.permits = permits
-    place.tokens[OPERATOR_TOKEN] = "system:serviceaccount:berth-system:berth-operator"
+    place.tokens[OPERATOR_TOKEN] = f"system:serviceaccount:{NAMESPACE}:{ACCOUNT}"
     return (
         await _link(nursery, ("127.0.0.1", int(url.rpartition(":")[2]))),
         partial(write_kubeconfig, token=OPERATOR_TOKEN, ca_file=certificates.ca_file),
