@@ -76,6 +76,10 @@ class Cluster:
         self.operators.append(operator)
         return operator
 
+    def forget_flag(self, name: str) -> None:
+        """Operators from now on are not given it."""
+        self.flags = tuple(flag for flag in self.flags if flag.partition("=")[0] != name)
+
     async def kill(self) -> None:
         """At once, with nothing put in order."""
         self.operator.signal(SIGKILL)
