@@ -15,8 +15,8 @@ PROBE_SECONDS = 15.0
 class Operator(RoleProcess):
     """An operator that may be reconciling. Its metrics and its health are on ports of its own."""
 
-    def __init__(self, *flags: str) -> None:
-        super().__init__("operator", *flags)
+    def __init__(self, *flags: str, program: Sequence[str] = ("berth",)) -> None:
+        super().__init__("operator", *flags, program=program)
 
     def metrics(self) -> str:
         """As they are scraped without TLS."""

@@ -6,7 +6,7 @@ test. What is a cluster's own, and not the operator's, goes on whatever happens 
 """
 
 import re
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,15 +64,15 @@ class Cluster:
         """The newest."""
         return self.operators[-1]
 
-    async def start(self, *flags: str) -> Operator:
-        """Returns once it reconciles."""
-        operator = self.launch(*flags)
+    async def start(self, *flags: str, program: Sequence[str] = ("berth",)) -> Operator:
+        """Returns once it reconciles. `program` is the module that is run."""
+        operator = self.launch(*flags, program=program)
         started = partial(operator.wait_for, "role started", within_seconds=START_SECONDS)
         await trio.to_thread.run_sync(started)
         return operator
 
-    def launch(self, *flags: str) -> Operator:
-        operator = Operator(*self.flags, *flags)
+    def launch(self, *flags: str, program: Sequence[str] = ("berth",)) -> Operator:
+        operator = Operator(*self.flags, *flags, program=program)
         self.operators.append(operator)
         return operator
 

@@ -57,6 +57,17 @@ async def test_it_runs_on_through_a_restart_of_the_operator(stage: Stage) -> Non
     await stage.stays(lambda: pods(stage) == before, seconds=TTL_SECONDS)
 
 
+async def test_it_runs_on_through_a_restart_while_the_lease_server_is_away(stage: Stage) -> None:
+    await running(stage)
+    before = pods(stage)
+    async with stage.leases_frozen():
+        await stage.east.kill()
+        await stage.east.start()
+        await stage.stays(lambda: pods(stage) == before, seconds=TTL_SECONDS)
+    await stage.until_asked(lambda: _held_by_both(stage))
+    await stage.stays(lambda: pods(stage) == before, seconds=1)
+
+
 async def test_what_is_deleted_in_one_runs_on_in_the_other(stage: Stage) -> None:
     await running(stage)
     before = stage.pods(stage.west)

@@ -1,5 +1,6 @@
 """Pods that take their time to end keep the lease, and so do those that never end."""
 
+from signal import SIGTERM
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from tests.kube.conftest import BERTH_LEASES
 from tests.kube.server.faults import Fault
 from tests.kube.server.kinds import CRON_JOBS, PODS
 from tests.kube.server.rest import KubeServer
+from tests.roles.operator import hasty
 from tests.roles.operator.cluster import Cluster
 from tests.roles.operator.objects import TTL_SECONDS
 from tests.roles.operator.stage import Stage
@@ -42,6 +44,23 @@ async def test_a_handover_waits_for_the_last_pod(stage: Stage) -> None:
     holder = await stage.settled()
     await holder.stop()
     await stage.until(lambda: stage.runs(stage.other(holder)), within_seconds=2)
+
+
+async def test_a_handover_ends_though_pods_never_do_and_theirs_stays_held(stage: Stage) -> None:
+    east = stage.east
+    east.excused.append("not everything could be handed over in time")
+    await east.start("--shutdown=handover", program=(hasty.__name__,))
+    await stage.deploy("web", pods={"end_seconds": "never"}, ttl_seconds=4 * TTL_SECONDS)
+    await stage.deploy("other", ttl_seconds=4 * TTL_SECONDS)
+    for name in ("web", "other"):
+        await stage.settled(name)
+    began_at = trio.current_time()
+    east.operator.signal(SIGTERM)
+    assert await east.ended() == 0
+    assert hasty.HANDOVER_SECONDS <= trio.current_time() - began_at < hasty.HANDOVER_SECONDS + 2
+    assert not await stage.holder("other")
+    assert await stage.holder("web") == east.name
+    assert len(stage.pods(east)) == 2
 
 
 async def test_pods_that_never_end_keep_the_lease_and_it_says_so(stage: Stage) -> None:
