@@ -11,11 +11,14 @@ import yaml
 
 from berth.kube.faults import AlreadyExists
 from berth.kube.objects import Object, Resource
+from berth.roles.operator.rbac import ACCOUNT, NAMESPACE
 from tests.kube.conftest import CLUSTER_BINDINGS, CLUSTER_ROLES, RBAC
 from tests.kube.server.kinds import NAMESPACES, SERVICE_ACCOUNTS
 from tests.kube.server.rest import KubeServer
+from tests.kube.server.serving import write_kubeconfig
 from tests.roles.operator.cluster import Cluster
 from tests.support.clusters import RealCluster
+from tests.support.kube_apiserver import KubeApiserver
 
 MANIFEST = Path(__file__).resolve().parents[3] / "packaging" / "kubernetes" / "operator-rbac.yaml"
 READER = "berth-operator-metrics-reader"
@@ -34,11 +37,24 @@ _KINDS = {
 
 
 async def apply_manifest(cluster: Cluster) -> None:
-    """On a test server the rules count by themselves."""
-    if isinstance(cluster.place, KubeServer):
-        return
+    """As its administrator does it, on a real one."""
     for document in yaml.safe_load_all(MANIFEST.read_text()):
         await _made(cluster, _KINDS[document["kind"]], document)
+
+
+async def come_as_account(cluster: Cluster, folder: Path) -> None:
+    """Operators of a real one have from now on the rights of the manifest; a test server's always have."""
+    assert isinstance(cluster.place, KubeApiserver)
+    await apply_manifest(cluster)
+    kubeconfig = write_kubeconfig(
+        folder / f"{cluster.name}-account.kubeconfig",
+        url=cluster.kube_link.url,
+        token=await account_token(cluster, ACCOUNT, NAMESPACE),
+        ca_file=cluster.place.folder / "ca.crt",
+        namespace=NAMESPACE,
+    )
+    cluster.forget_flag("--kubeconfig")
+    cluster.flags += (f"--kubeconfig={kubeconfig}",)
 
 
 async def account_token(cluster: Cluster, name: str, namespace: str = "") -> str:
