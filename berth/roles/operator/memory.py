@@ -41,6 +41,9 @@ class Memory(Struct):
     drain_trouble: str = ""
     """Why a stop does not get on, where the cluster refuses it."""
 
+    refused_by: type[KubeFault] | None = None
+    """What a write to the target came to, as was told."""
+
     asking: trio.CancelScope | None = None
     """Around what the cluster is being asked, but for a stop."""
 

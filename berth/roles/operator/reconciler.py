@@ -119,7 +119,7 @@ class Reconciler:
 
     def count(self, state: State) -> int:
         """How many BerthLeases are in that state."""
-        return sum(1 for each in self._index.values() if each.state == state)
+        return sum(1 for each in self._index.values() if self._index.state(each) == state)
 
     def deadline_seconds(self) -> float:
         """Until the first stop is due if nothing is heard from the lease API."""
@@ -268,13 +268,13 @@ class Reconciler:
         except NotFound as fault:
             raise Conflict(f"{found.target} is gone") from fault
         except KubeFault as fault:
-            if not memory.troubled:
+            if memory.refused_by is not type(fault):
                 parts.teller.refused(found, step, fault)
-            memory.troubled = True
+            memory.refused_by = type(fault)
             if stops:
                 memory.refused(fault)
             raise
-        memory.drain_trouble = ""
+        memory.drain_trouble, memory.refused_by = "", None
         parts.teller.driven(found, step, change)
 
     def _aside(self, name: Name, memory: Memory, do: Callable[[], Awaitable[None]]) -> None:

@@ -180,6 +180,12 @@ class Index:
     def of_target(self, target: TargetRef) -> set[Name]:
         return self._by_target.get(target, set())
 
+    def state(self, found: BerthLease) -> State:
+        """One that another is in the way of is as one that cannot be followed."""
+        if found.state == "standby" and (self.before_at_lease(found) or self.before_at_target(found)):
+            return "invalid"
+        return found.state
+
     def before_at_lease(self, found: BerthLease) -> Name | None:
         """Another object that has the lease, so that this one has not."""
         return self._before(found, self.of_lease(found.lease))

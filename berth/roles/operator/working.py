@@ -160,7 +160,9 @@ class Working:
 
     async def ping(self) -> None:
         """Returns when the BerthLeases have been seen, if this replica leads, and the lease API is alive."""
-        if self._reconciler is not None and not all(each.synced.is_set() for each in self._informers):
+        leads = self._reconciler is not None or not self._options.leader_elect
+        seen = self._informers and all(each.synced.is_set() for each in self._informers)
+        if leads and not seen:
             raise CannotWork("the BerthLeases have not been listed yet")
         await self._leases.ping()
 
