@@ -12,7 +12,7 @@ from random import Random
 import trio
 
 from berth.core.names import Key
-from berth.core.records import Observed, Record
+from berth.core.records import Observed, Record, Session
 from berth.kube.api import PAGE_LIMIT, KubeClient, Selector
 from berth.kube.faults import (
     AlreadyExists,
@@ -189,23 +189,22 @@ class KubernetesStore:
                 faults.append(fault)
                 return
 
-    async def _refreshed(self, name: str) -> Object | None:
-        """The object as it is now, which is then remembered. Raises StoreFault."""
+    async def _refreshed(self, name: str) -> None:
+        """Remember the object as it is now. Raises StoreFault."""
         known = self.informer.get(self._name(name))
         try:
             obj = await self._client.get(LEASES, name, self._namespace, timeout_seconds=CALL_SECONDS)
         except NotFound:
             if known is not None:
                 self.informer.observe_gone(known)
-            return None
+            return
         except KubeFault as fault:
             raise _fault(fault) from fault
         try:
             session_in(obj) if is_session(obj) else lease_in(obj)
         except NotOurs as fault:
-            raise StoreFault(str(fault), outcome_known=True, told=str(fault)) from fault
+            raise _in_the_way(fault) from fault
         self.informer.observe(obj)
-        return obj
 
     async def _refresh_all(self, names: Sequence[str]) -> None:
         known = {name: self.informer.get(self._name(name)) for name in names}
@@ -242,11 +241,12 @@ class KubernetesStore:
 
     async def _written(self, write: Write) -> bool:
         """Whether the write has won. Raises StoreFault."""
+        target = _target(write)
         name = lease_name(write.key) if isinstance(write, Record) else session_name(write.id)
-        base = self.informer.get(self._name(name))
         for _ in range(TRIES_MAX):
-            if write.version != (version_in(base) + 1 if base is not None else 1):
+            if write.version != self._memory.version(target) + 1:
                 return False
+            base = self.informer.get(self._name(name))
             obj = self._object(write, base)
             try:
                 if base is None:
@@ -256,7 +256,7 @@ class KubernetesStore:
             except KubeFault as fault:
                 if isinstance(fault, AlreadyExists | Conflict) or (base and isinstance(fault, NotFound)):
                     # Somebody was there first, or has only touched the metadata: then once more.
-                    base = await self._refreshed(name)
+                    await self._refreshed(name)
                     continue
                 if fault.outcome_known or not await self._has_arrived(name, obj, write):
                     raise _fault(fault) from fault
@@ -268,15 +268,18 @@ class KubernetesStore:
     def _object(self, write: Write, base: Object | None) -> Object:
         """What to write. Raises StoreFault."""
         self._last_mark_us = at_us = max(self._clock.wall_us(), self._last_mark_us + 1)
-        if isinstance(write, Record):
-            try:
-                return lease_object(write, base, self._namespace, at_us)
-            except NoRoom as fault:
-                told = NO_ROOM.format(len(write.tenures))
-                raise StoreFault(
-                    f"lease {write.key}: {told}", outcome_known=True, retry_after_seconds=30, told=told
-                ) from fault
-        return session_object(write, base, self._namespace, at_us)
+        try:
+            if isinstance(write, Session):
+                return session_object(write, base, self._namespace, at_us)
+            return lease_object(write, base, self._namespace, at_us)
+        except NotOurs as fault:
+            raise _in_the_way(fault) from fault
+        except NoRoom as fault:
+            assert isinstance(write, Record)
+            told = NO_ROOM.format(len(write.tenures))
+            raise StoreFault(
+                f"lease {write.key}: {told}", outcome_known=True, retry_after_seconds=30, told=told
+            ) from fault
 
     async def _has_arrived(self, name: str, obj: Object, write: Write) -> bool:
         """Whether a write of unknown outcome is what is stored now. If not, it may still come."""
@@ -299,6 +302,10 @@ class KubernetesStore:
 
 def _target(write: Write) -> Key | str:
     return write.key if isinstance(write, Record) else write.id
+
+
+def _in_the_way(fault: NotOurs) -> StoreFault:
+    return StoreFault(str(fault), outcome_known=True, told=str(fault))
 
 
 def _fault(fault: KubeFault) -> StoreFault:

@@ -12,14 +12,22 @@ from msgspec.structs import replace
 from berth.core.decide import decide
 from berth.core.names import Key
 from berth.core.records import HOLDERS_MAX, Record, Tenure
-from berth.core.requests import Acquire, Acquired, NotAcquired, Renew, Renewed
+from berth.core.requests import Acquire, Acquired, Lost, NotAcquired, Renew, Renewed
 from berth.kube.api import KubeClient
 from berth.kube.objects import LEASES, Object
 from berth.runtime.clock import ManualClock
 from berth.store import kubernetes
 from berth.store.api import PartlyWritten, Store, StoreFault, StoreRefused
 from berth.store.kubernetes import KubernetesStore
-from berth.store.kubernetes_objects import LEASE, MANAGED_BY, MORE, VERSION
+from berth.store.kubernetes_objects import (
+    LEASE,
+    MANAGED_BY,
+    MORE,
+    VERSION,
+    lease_object,
+    session_name,
+    session_object,
+)
 from berth.store.kubernetes_opening import VERBS, opened_on
 from tests.kube.conftest import Cluster, until
 from tests.kube.server.faults import Fault
@@ -209,6 +217,71 @@ async def test_what_others_do_to_the_metadata_costs_no_lease(
     assert renewed.write is not None
     await must_win(store, renewed.write)
     assert stored(kube)["metadata"]["labels"] == {MANAGED_BY: LEASE, "team": "payments"}
+
+
+def renewed(store: KubernetesStore, holder: str = "edge-1", token: int = 1) -> Record:
+    """What a holder's renewal makes of the lease as the store remembers it."""
+    write = decide(store.recall([KEY]).leases[KEY], Renew(holder, token, 30 * SECOND)).write
+    assert write is not None
+    return write
+
+
+def deaf(kube: KubeServer) -> None:
+    """No watch that is open hears of anything any more."""
+    for watch in kube.watches.open:
+        watch.freeze()
+
+
+async def test_another_object_of_the_same_version_is_not_written_over(
+    store: KubernetesStore, other: KubernetesStore, kube: KubeServer
+) -> None:
+    """The lease was deleted and granted anew, of which one server has heard nothing yet."""
+    await must_win(store, held(token=1))
+    await until(lambda: other.recall([KEY]).records[KEY] is not None)
+    deaf(kube)
+    kube.delete(LEASES, NAME, NAMESPACE)
+    kube.create(LEASES, as_stored(held(token=2, holder="b")), NAMESPACE)
+    assert (await read_one(other)).record is not None
+    assert await store.write([renewed(store)]) == set()
+    assert stored(kube)["spec"]["holderIdentity"] == "b"
+    assert stored(kube)["spec"]["leaseTransitions"] == 2
+    assert isinstance(decide(await read_one(store), Renew("edge-1", 1, SECOND)).outcome, Lost)
+    assert isinstance(decide(await read_one(store), Renew("b", 2, SECOND)).outcome, Renewed)
+    await must_win(store, renewed(store, "b", 2))
+
+
+@pytest.mark.parametrize("late", [True, False], ids=["heard of late", "heard of"])
+async def test_another_content_of_the_same_version_is_not_written_over(
+    store: KubernetesStore, kube: KubeServer, late: bool
+) -> None:
+    """As after an etcd was put back, or an edit by hand."""
+    await must_win(store, held(token=1))
+    decided = renewed(store)
+    if late:
+        deaf(kube)
+    kube.patch(LEASES, NAME, {"spec": {"holderIdentity": "b", "leaseTransitions": 2}}, NAMESPACE)
+    if not late:
+        await until(lambda: store.recall([KEY]).leases[KEY].record.token == 2)
+    assert await store.write([decided]) == set()
+    assert stored(kube)["spec"]["holderIdentity"] == "b"
+    await must_win(store, renewed(store, "b", 2))
+
+
+async def test_another_session_object_of_the_same_version_is_not_written_over(
+    store: KubernetesStore, kube: KubeServer
+) -> None:
+    (session, *_) = SESSIONS
+    await must_win(store, session)
+    deaf(kube)
+    kube.delete(LEASES, session_name(session.id), NAMESPACE)
+    kube.create(LEASES, session_object(replace(session, holder="b"), None, NAMESPACE, 5), NAMESPACE)
+    assert await store.write([replace(session, version=2)]) == set()
+    assert stored(kube, session_name(session.id))["spec"]["holderIdentity"] == "b"
+
+
+def as_stored(record: Record) -> Object:
+    """The object as another server makes it."""
+    return lease_object(record, None, NAMESPACE, 1_790_000_000 * SECOND)
 
 
 async def test_a_storm_of_conflicts_ends(store: KubernetesStore, kube: KubeServer) -> None:
