@@ -1,7 +1,7 @@
 """The Kubernetes store: leases and sessions as Lease objects of one namespace of a cluster.
 
 Owns the calls. One watch fills the memory; a renewal is one PUT with the resourceVersion that is remembered,
-and what somebody else has put into an object's metadata meanwhile costs one more try, never a lease. Promises
+and what somebody else has made of an object's metadata meanwhile costs one more try, never a lease. Promises
 what the contract does, with these two differences: lists are of what is remembered, which lags by as much as
 the watch, and a clock is never asked for, see `kubernetes_memory`. A large batch is bounded in time.
 """
@@ -32,8 +32,8 @@ from berth.store.kubernetes_objects import (
     SELECTOR,
     NoRoom,
     NotOurs,
-    is_session,
-    lease_in,
+    is_labelled,
+    labelled,
     lease_name,
     lease_object,
     session_in,
@@ -190,34 +190,41 @@ class KubernetesStore:
                 return
 
     async def _refreshed(self, name: str) -> None:
-        """Remember the object as it is now. Raises StoreFault."""
-        known = self.informer.get(self._name(name))
-        try:
-            obj = await self._client.get(LEASES, name, self._namespace, timeout_seconds=CALL_SECONDS)
-        except NotFound:
-            if known is not None:
-                self.informer.observe_gone(known)
+        """Remember the object as it is now, and label it again if need be. Raises StoreFault."""
+        for _ in range(TRIES_MAX):
+            known = self.informer.get(self._name(name))
+            try:
+                obj = await self._client.get(LEASES, name, self._namespace, timeout_seconds=CALL_SECONDS)
+                if (again := labelled(obj)) is not obj:
+                    obj = await self._client.replace(LEASES, again, timeout_seconds=CALL_SECONDS)
+            except NotFound:
+                if known is not None:
+                    self.informer.observe_gone(known)
+                return
+            except NotOurs as fault:
+                raise _in_the_way(fault) from fault
+            except Conflict:
+                continue
+            except KubeFault as fault:
+                raise _fault(fault) from fault
+            self.informer.observe(obj)
             return
-        except KubeFault as fault:
-            raise _fault(fault) from fault
-        try:
-            session_in(obj) if is_session(obj) else lease_in(obj)
-        except NotOurs as fault:
-            raise _in_the_way(fault) from fault
-        self.informer.observe(obj)
+        raise _restless(name)
 
     async def _refresh_all(self, names: Sequence[str]) -> None:
+        """As `_refresh`, by a list of all there is, labelled or not."""
         known = {name: self.informer.get(self._name(name)) for name in names}
         try:
-            selector = Selector(labels=SELECTOR)
-            page = await self._client.list_all(
-                LEASES, self._namespace, selector=selector, timeout_seconds=ROUND_SECONDS
-            )
+            page = await self._client.list_all(LEASES, self._namespace, timeout_seconds=ROUND_SECONDS)
         except KubeFault as fault:
             raise _fault(fault) from fault
         for obj in page.items:
-            self.informer.observe(obj)
-            known.pop(str(obj["metadata"]["name"]), None)
+            name = name_of(obj).name
+            if is_labelled(obj):
+                self.informer.observe(obj)
+            elif name in known:
+                await self._refreshed(name)
+            known.pop(name, None)
         for obj in known.values():
             if obj is not None:
                 self.informer.observe_gone(obj)
@@ -263,7 +270,7 @@ class KubernetesStore:
                 return True
             self._own(write, done)
             return True
-        raise StoreFault(f"lease object {name} changes faster than it can be written", outcome_known=True)
+        raise _restless(name)
 
     def _object(self, write: Write, base: Object | None) -> Object:
         """What to write. Raises StoreFault."""
@@ -302,6 +309,10 @@ class KubernetesStore:
 
 def _target(write: Write) -> Key | str:
     return write.key if isinstance(write, Record) else write.id
+
+
+def _restless(name: str) -> StoreFault:
+    return StoreFault(f"lease object {name} changes faster than it can be written", outcome_known=True)
 
 
 def _in_the_way(fault: NotOurs) -> StoreFault:

@@ -105,7 +105,26 @@ def session_name(session: str) -> str:
 
 
 def is_session(obj: Mapping[str, Any]) -> bool:
-    return labels_of(obj).get(MANAGED_BY) == SESSION
+    """By its name: anybody may touch a label."""
+    return "." not in text(metadata(obj).get("name"))
+
+
+def is_labelled(obj: Mapping[str, Any]) -> bool:
+    """Whether the watch tells of it."""
+    return labels_of(obj).get(MANAGED_BY) in (LEASE, SESSION)
+
+
+def labelled(obj: Object) -> Object:
+    """The object with the label that it should have. Raises NotOurs."""
+    if is_session(obj):
+        session_in(obj)
+    else:
+        lease_in(obj)
+    if is_labelled(obj):
+        return obj
+    label = {MANAGED_BY: SESSION if is_session(obj) else LEASE}
+    about = {**metadata(obj), "labels": {**labels_of(obj), **label}}
+    return {**obj, "metadata": about}
 
 
 def version_in(obj: Mapping[str, Any]) -> int:

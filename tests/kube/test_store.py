@@ -23,6 +23,7 @@ from berth.store.kubernetes_objects import (
     LEASE,
     MANAGED_BY,
     MORE,
+    SESSION,
     VERSION,
     lease_object,
     session_name,
@@ -261,7 +262,7 @@ async def test_another_content_of_the_same_version_is_not_written_over(
         deaf(kube)
     kube.patch(LEASES, NAME, {"spec": {"holderIdentity": "b", "leaseTransitions": 2}}, NAMESPACE)
     if not late:
-        await until(lambda: store.recall([KEY]).leases[KEY].record.token == 2)
+        await until(lambda: (record := store.recall([KEY]).records[KEY]) and record.token == 2)
     assert await store.write([decided]) == set()
     assert stored(kube)["spec"]["holderIdentity"] == "b"
     await must_win(store, renewed(store, "b", 2))
@@ -282,6 +283,46 @@ async def test_another_session_object_of_the_same_version_is_not_written_over(
 def as_stored(record: Record) -> Object:
     """The object as another server makes it."""
     return lease_object(record, None, NAMESPACE, 1_790_000_000 * SECOND)
+
+
+@pytest.mark.parametrize("label", [None, "mine"], ids=["taken off", "changed"])
+async def test_a_lease_whose_label_is_touched_is_kept_and_labelled_again(
+    store: KubernetesStore, other: KubernetesStore, kube: KubeServer, label: str | None
+) -> None:
+    await must_win(store, held())
+    decided = renewed(store)
+    kube.patch(LEASES, NAME, {"metadata": {"labels": {MANAGED_BY: label}}}, NAMESPACE)
+    await until(lambda: not store.informer and not other.informer)
+    observed = await read_one(store)
+    assert isinstance(decide(observed, Renew("edge-1", 1, SECOND)).outcome, Renewed)
+    assert isinstance(decide(observed, Acquire("b", SECOND)).outcome, NotAcquired)
+    await must_win(store, decided)
+    assert stored(kube)["metadata"]["labels"] == {MANAGED_BY: LEASE}
+
+
+async def test_a_lease_without_its_label_is_found_among_many(
+    store: KubernetesStore, kube: KubeServer
+) -> None:
+    keys = many_keys(100)
+    await must_win(store, *stored_keys(keys), held())
+    kube.patch(LEASES, NAME, {"metadata": {"labels": {MANAGED_BY: None}}}, NAMESPACE)
+    found = await store.read([*keys, KEY])
+    assert None not in [observed.record for observed in found.leases.values()]
+    assert kube.asked_for("get", "leases") < 10
+
+
+async def test_a_session_without_its_label_keeps_what_is_under_it(
+    store: KubernetesStore, kube: KubeServer
+) -> None:
+    (session, *_) = SESSIONS
+    await must_win(store, session, held(session=session.id))
+    kube.patch(LEASES, session_name(session.id), {"metadata": {"labels": {MANAGED_BY: None}}}, NAMESPACE)
+    await until(lambda: len(store.informer) == 1)
+    observed = await read_one(store)
+    assert session.id in observed.sessions
+    assert isinstance(decide(observed, Acquire("b", SECOND)).outcome, NotAcquired)
+    await must_win(store, replace(session, version=2))
+    assert stored(kube, session_name(session.id))["metadata"]["labels"] == {MANAGED_BY: SESSION}
 
 
 async def test_a_storm_of_conflicts_ends(store: KubernetesStore, kube: KubeServer) -> None:
