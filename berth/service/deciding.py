@@ -15,7 +15,7 @@ from berth.core.records import Observed, Record, Session, SessionSeen
 from berth.core.requests import Acquire, Decision, EndFirst, Request
 from berth.core.sessions import EndSession, SessionRequest, decide_session
 from berth.service.asking import Answer, Pending
-from berth.store.api import Reading, Write
+from berth.store.api import Reading, StoreFault, Write
 
 TURNS_MAX = 256
 """So many requests for one lease are decided in one round, for they are decided in one go."""
@@ -68,6 +68,19 @@ def sessions_named(groups: Mapping[Key | str, list[Pending]]) -> set[str]:
             if type(request) is Acquire and request.session is not None:
                 named.add(request.session)
     return named
+
+
+def unreadable(
+    groups: Mapping[Key | str, list[Pending]], failed: Mapping[Key | str, StoreFault]
+) -> dict[Key | str, Decided]:
+    """Those for whom something could not be read that they are, or name: it is answered to them alone."""
+    found: dict[Key | str, Decided] = {}
+    for target, group in groups.items():
+        about = (target, *sessions_named({target: group}))
+        fault = next((failed[each] for each in about if each in failed), None)
+        if fault is not None:
+            found[target] = Decided(group, None, [fault] * len(group))
+    return found
 
 
 def sessions_to_end(answers: Sequence[Answer]) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from berth.core.records import Observed
 from berth.core.standing import live_views
 from berth.runtime.log import Logger
 from berth.service.register import PAGE, Register
-from berth.service.rounds import Recall
+from berth.service.rounds import Recall, readable
 from berth.store.api import SharedStore, StoreFault
 
 RETRY_SECONDS = 1.0
@@ -105,7 +105,10 @@ class Others:
             remembered = self._recall(keys, ())
             if len(remembered.leases) == len(keys):
                 return [*remembered.leases.values()]
-        return [*(await self._store.read(keys)).leases.values()]
+        reading, failed = await readable(self._store, keys)
+        for fault in failed.values():  # whoever puts it right is heard of again
+            self._logger.warning("what another server has written makes no sense", error=str(fault))
+        return [*reading.leases.values()]
 
     def _compare(self, observed: Observed) -> None:
         for change in list(differences(self._held.get(observed.key, {}), observed)):

@@ -24,7 +24,7 @@ from berth.runtime.log import Logger
 from berth.service.asking import NOBODY, Change, LeaseChange, Origin
 from berth.service.rounds import Recall
 from berth.service.timers import Timers
-from berth.store.api import Reading, Store, StoreFault
+from berth.store.api import PartlyRead, Reading, Store, StoreFault
 
 PAGE = 500
 RETRY_US = 1_000_000
@@ -34,10 +34,11 @@ TargetT = TypeVar("TargetT", Key, str)
 
 
 class _Looked(NamedTuple):
-    """What was read, and the leases that were judged by it."""
+    """What was read, the leases that were judged by it, and those that could not be read."""
 
     reading: Reading
     judged: set[Key]
+    unread: list[Key]
 
 
 class Register:
@@ -178,9 +179,9 @@ class Register:
     async def _look_at_leases(self) -> None:
         while True:
             keys = await self._leases.next_due(PAGE)
-            if await self._look(keys) is None:
-                for key in keys:
-                    self._set(self._leases, key, RETRY_US)
+            looked = await self._look(keys)
+            for key in keys if looked is None else looked.unread:
+                self._set(self._leases, key, RETRY_US)
 
     async def _look_at_sessions(self) -> None:
         while True:
@@ -201,16 +202,17 @@ class Register:
             self._set(self._sessions, session, UNDER_WAY_US)
             return
         origin = self._ended_by.get(session, NOBODY)
-        keys = sorted(self._under[session])
+        keys, again_us = sorted(self._under[session]), 0
         for start in range(0, len(keys), PAGE):
             looked = await self._look(keys[start : start + PAGE], session, origin)
             if looked is None:
                 self._set(self._sessions, session, RETRY_US)
                 return
             self._under[session] -= looked.judged
+            again_us = RETRY_US if looked.unread else again_us
         if self._under[session]:
             # Written while it was read; the next look sees what became of it.
-            self._set(self._sessions, session, 0)
+            self._set(self._sessions, session, again_us)
         else:
             del self._under[session]
             self._ended_by.pop(session, None)
@@ -222,6 +224,11 @@ class Register:
         with self.noting() as noted:
             try:
                 reading = await self._read(keys, () if session is None else (session,))
+            except PartlyRead as partly:
+                self._logger.warning("some of what may have expired cannot be read", error=str(partly))
+                if session in partly.failed:
+                    return None
+                reading = partly.reading
             except StoreFault as fault:
                 self._logger.warning("what may have expired could not be read", error=str(fault))
                 return None
@@ -229,7 +236,7 @@ class Register:
         for observed in reading.leases.values():
             if observed.key in judged:
                 self._judge(observed, origin)
-        return _Looked(reading, judged)
+        return _Looked(reading, judged, [key for key in keys if key not in reading.leases])
 
     async def _read(self, keys: Collection[Key], sessions: Collection[str]) -> Reading:
         """What is remembered, as long as all of it lives: nothing is told to have ended by that.

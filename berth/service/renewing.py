@@ -19,7 +19,7 @@ from berth.core.renewals import decide_renewals, told
 from berth.core.requests import Decision, Renew
 from berth.service.asking import Answer, Operation
 from berth.service.rounds import GIVE_WAY_EVERY, Recall, Rounds, written
-from berth.store.api import Reading, Store, StoreFault
+from berth.store.api import PartlyRead, Reading, Store, StoreFault
 
 WORTH_IT = 64
 """Fewer go with the rounds, where all callers share a transaction."""
@@ -61,6 +61,9 @@ class Renewing:
             others = await self._decide_others(asked, reading, renewed) if len(writes) < len(asked) else {}
             writes += [each.write for each in others.values() if each.write is not None]
             won, failed = await written(self._store, writes)
+        except PartlyRead:
+            # Who is to be told of what cannot be read is the rounds' to find out.
+            return await self._rounds.submit([Operation(key, each) for key, each in asked.items()])
         except StoreFault as fault:
             answers: list[Answer] = [fault] * len(asked)
             return answers

@@ -45,8 +45,9 @@ from berth.service.deciding import (
     sessions_named,
     sessions_to_end,
     target_of,
+    unreadable,
 )
-from berth.store.api import PartlyWritten, Reading, Store, StoreFault, Write
+from berth.store.api import PartlyRead, PartlyWritten, Reading, Store, StoreFault, Write
 
 ROUND_MAX = 5_000
 GATHERINGS_MAX = 10
@@ -60,6 +61,16 @@ CONTENDED_PAUSE_SECONDS = 0.05
 Recall = Callable[[Collection[Key], Collection[str]], Reading]
 Failed = Mapping[Key | str, StoreFault]
 Groups = dict[Key | str, list[Pending]]
+
+
+async def readable(
+    store: Store, keys: Collection[Key], sessions: Collection[str] = ()
+) -> tuple[Reading, Failed]:
+    """A reading, and what has no place in it because it cannot be read. Raises StoreFault."""
+    try:
+        return await store.read(keys, sessions), {}
+    except PartlyRead as partly:
+        return partly.reading, partly.failed
 
 
 async def written(store: Store, writes: Sequence[Write]) -> tuple[set[Key | str], Failed]:
@@ -203,7 +214,11 @@ class Rounds:
             groups = {target: group for target, group in groups.items() if target not in decided}
         if groups:
             keys = [key for key in groups if type(key) is Key]
-            reading = await self._store.read(keys, sessions_named(groups))
+            reading, failed = await readable(self._store, keys, sessions_named(groups))
+            if failed:
+                unread = unreadable(groups, failed)
+                this.decided.extend(unread.values())
+                groups = {target: group for target, group in groups.items() if target not in unread}
             await self._decide_by(reading, this, groups)
         this.writes.extend(each.write for each in this.decided if each.write is not None)
 

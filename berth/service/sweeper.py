@@ -19,7 +19,7 @@ from berth.core.sessions import EndSession
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
 from berth.service.asking import Answer, Operation
-from berth.service.rounds import Rounds
+from berth.service.rounds import Rounds, readable
 from berth.service.timers import Timers
 from berth.store.api import Store, StoreFault
 
@@ -100,13 +100,16 @@ class Sweeper:
         while True:
             due = await self._sessions.next_due(PAGE)
             try:
-                found = (await self._store.read((), due)).sessions
+                reading, failed = await readable(self._store, (), due)
+                found = reading.sessions
                 await self._store.forget([each for each in found if self._is_of_no_use(found[each])])
             except StoreFault as fault:
                 self._logger.warning("sessions could not be swept", error=str(fault))
                 for session in due:
                     self._sessions.set(session, self._clock.boot_us() + self._interval_us)
                 continue
+            for session in [each for each in due if each in failed]:
+                self._sessions.set(session, self._clock.boot_us() + self._interval_us)
             for seen in found.values():
                 # Where it has expired its end is written below, and noted; else it lives on.
                 if not self._is_of_no_use(seen):

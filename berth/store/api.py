@@ -103,7 +103,8 @@ class SharedStore(Store, Protocol):
 class RememberingStore(Store, Protocol):
     """A store that remembers what it has last seen, where each read and each write is a call to elsewhere.
 
-    Its `write` raises `PartlyWritten` where it could not make all of them.
+    Its `write` raises `PartlyWritten` where it could not make all of them, its `read` `PartlyRead` where some
+    of what was asked for makes no sense.
     """
 
     def recall(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
@@ -144,6 +145,18 @@ class PartlyWritten(StoreFault):
     def __init__(self, won: set[Key | str], failed: Mapping[Key | str, StoreFault]) -> None:
         super().__init__(f"{len(failed)} writes could not be made", outcome_known=False)
         self.won = won
+        self.failed = failed
+
+
+class PartlyRead(StoreFault):
+    """Some of what was asked for cannot be read before somebody puts it right, each for its reason; `reading`
+    has all else.
+    """
+
+    def __init__(self, reading: Reading, failed: Mapping[Key | str, StoreFault]) -> None:
+        why = "; ".join(str(fault) for fault in failed.values())
+        super().__init__(why, outcome_known=True, told=why if len(failed) == 1 else None)
+        self.reading = reading
         self.failed = failed
 
 

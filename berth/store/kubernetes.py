@@ -13,38 +13,38 @@ import trio
 
 from berth.core.names import Key
 from berth.core.records import Observed, Record, Session
-from berth.kube.api import PAGE_LIMIT, KubeClient, Selector
-from berth.kube.faults import (
-    AlreadyExists,
-    Conflict,
-    KubeFault,
-    NotFound,
-    TooManyRequests,
-    Unavailable,
-)
+from berth.kube.api import KubeClient, Selector
+from berth.kube.faults import AlreadyExists, Conflict, KubeFault, NotFound
 from berth.kube.informer import Informer
 from berth.kube.objects import LEASES, Name, Object, name_of, newer, uid_of, version_of
 from berth.runtime.clock import Clock
 from berth.runtime.log import Logger
-from berth.store.api import Changes, PartlyWritten, Reading, StoreFault, Write
+from berth.store.api import Changes, PartlyRead, PartlyWritten, Reading, StoreFault, Write
 from berth.store.kubernetes_memory import Memory
 from berth.store.kubernetes_objects import (
     SELECTOR,
     NoRoom,
     NotOurs,
-    is_labelled,
-    labelled,
-    lease_name,
     lease_object,
+    object_name,
     session_in,
     session_name,
     session_object,
     trial_object,
     version_in,
 )
+from berth.store.kubernetes_reading import (
+    AT_ONCE,
+    CALL_SECONDS,
+    TRIES_MAX,
+    Failed,
+    Reader,
+    Unreadable,
+    restless,
+    store_fault,
+)
 from berth.store.sql_changes import Heard
 
-CALL_SECONDS = 3.0
 ROUND_SECONDS = 4.0
 """All of one reading, or of one batch of writes. Callers wait 10 s, and may wait for another round before
 theirs."""
@@ -52,13 +52,6 @@ theirs."""
 TOO_LONG = f"the cluster did not do all of it within {ROUND_SECONDS:g} s"
 
 NO_ROOM = "a Lease object has no room for {} holders whose names are this long: release some"
-
-AT_ONCE = 16
-PAGE_WORTH = 8
-"""One page of a list costs as much as reading so many objects one by one."""
-
-TRIES_MAX = 30
-"""So often one write is tried where others only touch the metadata, if there is time."""
 
 _SCAN_CHUNK = 500
 
@@ -78,24 +71,20 @@ class KubernetesStore:
             client, LEASES, namespace=namespace, selector=Selector(labels=SELECTOR), rng=rng, logger=logger
         )
         self.informer.listen(self._memory.note)
+        self._reader = Reader(client, namespace, self.informer)
 
     def recall(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         remembered = [key for key in keys if self._memory.holds(key)]
         return self._memory.reading(remembered, sessions)
 
     async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
-        names = [lease_name(key) for key in keys] + [session_name(session) for session in sessions]
         with trio.move_on_after(ROUND_SECONDS):
-            await self._refresh(names)
-            referred = [
-                tenure.session
-                for observed in self._memory.reading(keys, ()).leases.values()
-                for tenure in (observed.record.tenures if observed.record is not None else ())
-                if tenure.session is not None and not self._memory.has_session(tenure.session)
-            ]
+            failed = await self._reader.see([*keys, *sessions])
             # A session of which nothing has been heard yet may live.
-            await self._refresh([session_name(session) for session in dict.fromkeys(referred)])
-            return self._memory.reading(keys, sessions)
+            unheard = self._memory.unheard_of(keys)
+            for session, fault in (await self._reader.see([*unheard])).items():
+                failed.update(dict.fromkeys(unheard[str(session)], fault))
+            return self._found(keys, sessions, failed)
         raise StoreFault(TOO_LONG, outcome_known=True)
 
     async def write(self, writes: Sequence[Write]) -> set[Key | str]:
@@ -132,7 +121,7 @@ class KubernetesStore:
     async def forget(self, sessions: Collection[str]) -> None:
         await trio.lowlevel.checkpoint()
         for session in sessions:
-            obj = self.informer.get(self._name(session_name(session)))
+            obj = self._known(session)
             if obj is None or session_in(obj).ended is None:
                 continue
             try:
@@ -147,7 +136,7 @@ class KubernetesStore:
             except (NotFound, Conflict):
                 continue
             except KubeFault as fault:
-                raise _fault(fault) from fault
+                raise store_fault(fault) from fault
             self.informer.observe_gone(obj)
 
     async def ping(self) -> None:
@@ -155,7 +144,7 @@ class KubernetesStore:
             trial = trial_object(self._namespace)
             await self._client.create(LEASES, trial, dry_run=True, timeout_seconds=CALL_SECONDS)
         except KubeFault as fault:
-            raise _fault(fault) from fault
+            raise store_fault(fault) from fault
 
     async def changes(self) -> AsyncGenerator[Changes]:
         while True:
@@ -164,70 +153,18 @@ class KubernetesStore:
             if changes is not None:
                 yield changes
 
-    def _name(self, name: str) -> Name:
-        return Name(self._namespace, name)
+    def _known(self, target: Key | str) -> Object | None:
+        """The object as it was heard of last."""
+        return self.informer.get(Name(self._namespace, object_name(target)))
 
-    async def _refresh(self, names: Sequence[str]) -> None:
-        """See these objects as they are now. Raises StoreFault."""
-        if len(names) >= PAGE_WORTH * (1 + len(self.informer) // PAGE_LIMIT):
-            await self._refresh_all(names)
-            return
-        left = iter(names)
-        faults: list[StoreFault] = []
-        async with trio.open_nursery() as nursery:
-            for _ in range(min(AT_ONCE, len(names))):
-                nursery.start_soon(self._refresh_some, left, faults)
-            await trio.lowlevel.checkpoint()
-        if faults:
-            raise faults[0]
-
-    async def _refresh_some(self, names: Iterator[str], faults: list[StoreFault]) -> None:
-        for name in names:
-            try:
-                await self._refreshed(name)
-            except StoreFault as fault:
-                faults.append(fault)
-                return
-
-    async def _refreshed(self, name: str) -> None:
-        """Remember the object as it is now, and label it again if need be. Raises StoreFault."""
-        for _ in range(TRIES_MAX):
-            known = self.informer.get(self._name(name))
-            try:
-                obj = await self._client.get(LEASES, name, self._namespace, timeout_seconds=CALL_SECONDS)
-                if (again := labelled(obj)) is not obj:
-                    obj = await self._client.replace(LEASES, again, timeout_seconds=CALL_SECONDS)
-            except NotFound:
-                if known is not None:
-                    self.informer.observe_gone(known)
-                return
-            except NotOurs as fault:
-                raise _in_the_way(fault) from fault
-            except Conflict:
-                continue
-            except KubeFault as fault:
-                raise _fault(fault) from fault
-            self.informer.observe(obj)
-            return
-        raise _restless(name)
-
-    async def _refresh_all(self, names: Sequence[str]) -> None:
-        """As `_refresh`, by a list of all there is, labelled or not."""
-        known = {name: self.informer.get(self._name(name)) for name in names}
-        try:
-            page = await self._client.list_all(LEASES, self._namespace, timeout_seconds=ROUND_SECONDS)
-        except KubeFault as fault:
-            raise _fault(fault) from fault
-        for obj in page.items:
-            name = name_of(obj).name
-            if is_labelled(obj):
-                self.informer.observe(obj)
-            elif name in known:
-                await self._refreshed(name)
-            known.pop(name, None)
-        for obj in known.values():
-            if obj is not None:
-                self.informer.observe_gone(obj)
+    def _found(self, keys: Collection[Key], sessions: Collection[str], failed: Failed) -> Reading:
+        """What is remembered but for what cannot be read. Raises StoreFault."""
+        if not failed:
+            return self._memory.reading(keys, sessions)
+        found = self._memory.reading(
+            [key for key in keys if key not in failed], [each for each in sessions if each not in failed]
+        )
+        raise PartlyRead(found, failed)
 
     async def _write_some(
         self, writes: Iterator[Write], won: set[Key | str], failed: dict[Key | str, StoreFault]
@@ -249,11 +186,11 @@ class KubernetesStore:
     async def _written(self, write: Write) -> bool:
         """Whether the write has won. Raises StoreFault."""
         target = _target(write)
-        name = lease_name(write.key) if isinstance(write, Record) else session_name(write.id)
+        name = object_name(target)
         for _ in range(TRIES_MAX):
             if write.version != self._memory.version(target) + 1:
                 return False
-            base = self.informer.get(self._name(name))
+            base = self._known(target)
             obj = self._object(write, base)
             try:
                 if base is None:
@@ -263,14 +200,14 @@ class KubernetesStore:
             except KubeFault as fault:
                 if isinstance(fault, AlreadyExists | Conflict) or (base and isinstance(fault, NotFound)):
                     # Somebody was there first, or has only touched the metadata: then once more.
-                    await self._refreshed(name)
+                    await self._reader.see_one(target)
                     continue
                 if fault.outcome_known or not await self._has_arrived(name, obj, write):
-                    raise _fault(fault) from fault
+                    raise store_fault(fault) from fault
                 return True
             self._own(write, done)
             return True
-        raise _restless(name)
+        raise restless(name)
 
     def _object(self, write: Write, base: Object | None) -> Object:
         """What to write. Raises StoreFault."""
@@ -280,7 +217,7 @@ class KubernetesStore:
                 return session_object(write, base, self._namespace, at_us)
             return lease_object(write, base, self._namespace, at_us)
         except NotOurs as fault:
-            raise _in_the_way(fault) from fault
+            raise Unreadable(fault) from fault
         except NoRoom as fault:
             assert isinstance(write, Record)
             told = NO_ROOM.format(len(write.tenures))
@@ -309,16 +246,3 @@ class KubernetesStore:
 
 def _target(write: Write) -> Key | str:
     return write.key if isinstance(write, Record) else write.id
-
-
-def _restless(name: str) -> StoreFault:
-    return StoreFault(f"lease object {name} changes faster than it can be written", outcome_known=True)
-
-
-def _in_the_way(fault: NotOurs) -> StoreFault:
-    return StoreFault(str(fault), outcome_known=True, told=str(fault))
-
-
-def _fault(fault: KubeFault) -> StoreFault:
-    asked = fault.retry_after_seconds if isinstance(fault, TooManyRequests | Unavailable) else None
-    return StoreFault(str(fault), outcome_known=fault.outcome_known, retry_after_seconds=asked or 1.0)

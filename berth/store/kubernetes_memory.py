@@ -99,8 +99,15 @@ class Memory:
     def ids_after(self, after: str | None, limit: int) -> list[str]:
         return self._ids.after(after, limit)
 
-    def has_session(self, session: str) -> bool:
-        return session in self._sessions
+    def unheard_of(self, keys: Collection[Key]) -> dict[str, list[Key]]:
+        """The sessions of which nothing is remembered, and the leases that refer to them."""
+        unheard: dict[str, list[Key]] = {}
+        for key in keys:
+            record = self._records.get(key)
+            for tenure in record.tenures if record is not None else ():
+                if tenure.session is not None and tenure.session not in self._sessions:
+                    unheard.setdefault(tenure.session, []).append(key)
+        return unheard
 
     def _token(self, key: Key) -> int:
         record = self._records.get(key)

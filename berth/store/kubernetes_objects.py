@@ -104,6 +104,11 @@ def session_name(session: str) -> str:
     return "session-" + hashlib.sha256(session.encode()).hexdigest()[:40]
 
 
+def object_name(target: Key | str) -> str:
+    """Of a lease's key, or a session's id."""
+    return lease_name(target) if isinstance(target, Key) else session_name(target)
+
+
 def is_session(obj: Mapping[str, Any]) -> bool:
     """By its name: anybody may touch a label."""
     return "." not in text(metadata(obj).get("name"))
@@ -114,12 +119,18 @@ def is_labelled(obj: Mapping[str, Any]) -> bool:
     return labels_of(obj).get(MANAGED_BY) in (LEASE, SESSION)
 
 
+def is_ours(obj: Mapping[str, Any]) -> bool:
+    """Whether it can be read as a lease or a session."""
+    try:
+        session_in(obj) if is_session(obj) else lease_in(obj)
+    except NotOurs:
+        return False
+    return True
+
+
 def labelled(obj: Object) -> Object:
     """The object with the label that it should have. Raises NotOurs."""
-    if is_session(obj):
-        session_in(obj)
-    else:
-        lease_in(obj)
+    session_in(obj) if is_session(obj) else lease_in(obj)
     if is_labelled(obj):
         return obj
     label = {MANAGED_BY: SESSION if is_session(obj) else LEASE}

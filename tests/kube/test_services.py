@@ -11,12 +11,17 @@ import trio
 import trio.testing
 
 from berth.core.names import Key
-from berth.core.requests import Acquire, Acquired, Release, Renew, Renewed
+from berth.core.records import Record, Tenure
+from berth.core.requests import Acquire, Acquired, NotAcquired, Release, Renew, Renewed
 from berth.core.sessions import OpenSession, SessionAlive
 from berth.kube.api import KubeClient
+from berth.kube.objects import LEASES
+from berth.service.asking import Operation
 from berth.service.leases import LeaseService
 from berth.store.api import StoreFault
+from berth.store.kubernetes_objects import NAME, lease_object, session_name
 from berth.store.kubernetes_opening import opened_on
+from berth.store.kubernetes_reading import Unreadable
 from tests.kube.server.kinds import NAMESPACES
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import Known, Network
@@ -113,6 +118,67 @@ async def test_a_session_that_is_kept_keeps_its_lease(replicas: list[Replica], a
     assert isinstance(waited.outcome, Acquired)
     assert 10 < trio.current_time() - renewed_at < 10.1
     assert not isinstance(await behind.service.renew_session("s"), SessionAlive)
+
+
+async def test_an_object_that_is_not_ours_is_told_to_who_asks_for_it_alone(
+    replicas: list[Replica], kube: KubeServer, autojump_clock: Clock
+) -> None:
+    here, there, _ = (replica.service for replica in replicas)
+    bad, keys = Key("default", "bad"), [Key("default", f"good-{number}") for number in range(70)]
+    for key in keys:
+        await there.acquire(key, Acquire("a", 10 * SECOND_US))
+    await trio.sleep(1)
+    stranger: dict[str, object] = {"metadata": {"name": "default.bad"}, "spec": {"holderIdentity": "x"}}
+    kube.create(LEASES, stranger, NAMESPACE)
+    asking = [*keys, bad]
+    answers = await here.many([Operation(key, Renew("a", 1, 10 * SECOND_US)) for key in asking])
+    assert [type(each) for each in answers] == [Renewed] * 70 + [Unreadable]
+    answers = await here.renew_many({key: Renew("a", 1, 10 * SECOND_US) for key in asking})
+    assert isinstance(answers, list)
+    assert [type(each) for each in answers] == [Renewed] * 70 + [Unreadable]
+    answers = await here.many([Operation(key, Acquire("b", SECOND_US)) for key in asking])
+    assert [type(each) for each in answers] == [NotAcquired] * 70 + [Unreadable]
+    assert "default.bad" in str(answers[-1])
+    with pytest.raises(StoreFault, match="in the way"):
+        await here.get(bad)
+
+
+async def test_an_object_that_was_spoiled_keeps_nobody_waiting(
+    replicas: list[Replica], kube: KubeServer, autojump_clock: Clock
+) -> None:
+    """For what expires at the same instant."""
+    here, there, _ = (replica.service for replica in replicas)
+    bad, good = Key("default", "bad"), Key("default", "good")
+    for key in (bad, good):
+        await there.acquire(key, Acquire("a", 10 * SECOND_US))
+    kube.patch(LEASES, "default.bad", {"metadata": {"annotations": {NAME: "another"}}}, NAMESPACE)
+    waited = await here.acquire_waiting(good, Acquire("b", 10 * SECOND_US), 20)
+    assert isinstance(waited.outcome, Acquired)
+    assert 10 < trio.current_time() < 10.2
+
+
+async def test_others_are_heard_though_some_of_it_makes_no_sense(
+    replicas: list[Replica], kube: KubeServer, autojump_clock: Clock
+) -> None:
+    """A lease under a session whose object cannot be read."""
+    here, there, _ = (replica.service for replica in replicas)
+    assert isinstance(await there.acquire(KEY, Acquire("a", 60 * SECOND_US)), Acquired)
+    kube.create(LEASES, {"metadata": {"name": session_name("s")}, "spec": {}}, NAMESPACE)
+    under = Record(Key("default", "b"), 1, 1, (Tenure("z", 1, 0, 0, "s"),))
+    released_at = 0.0
+
+    async def release() -> None:
+        nonlocal released_at
+        await trio.sleep(1)
+        kube.create(LEASES, lease_object(under, None, NAMESPACE, 1), NAMESPACE)
+        await there.release(KEY, Release("a", 1))
+        released_at = trio.current_time()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(release)
+        waited = await here.acquire_waiting(KEY, Acquire("b", 10 * SECOND_US), 30)
+        assert isinstance(waited.outcome, Acquired)
+        assert trio.current_time() - released_at < 0.5
 
 
 class Span(NamedTuple):

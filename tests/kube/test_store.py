@@ -16,8 +16,8 @@ from berth.core.requests import Acquire, Acquired, Lost, NotAcquired, Renew, Ren
 from berth.kube.api import KubeClient
 from berth.kube.objects import LEASES, Object
 from berth.runtime.clock import ManualClock
-from berth.store import kubernetes
-from berth.store.api import PartlyWritten, Store, StoreFault, StoreRefused
+from berth.store import kubernetes, kubernetes_reading
+from berth.store.api import PartlyRead, PartlyWritten, Store, StoreFault, StoreRefused
 from berth.store.kubernetes import KubernetesStore
 from berth.store.kubernetes_objects import (
     LEASE,
@@ -26,6 +26,7 @@ from berth.store.kubernetes_objects import (
     SESSION,
     VERSION,
     lease_object,
+    object_name,
     session_name,
     session_object,
 )
@@ -449,10 +450,51 @@ async def test_an_object_that_is_not_ours_is_a_clear_fault(store: KubernetesStor
         await store.read([KEY])
 
 
+BAD = Key("default", "bad")
+
+
+@pytest.mark.parametrize("count", [2, 100])
+async def test_an_object_that_is_not_ours_keeps_nobody_from_the_others(
+    store: KubernetesStore, kube: KubeServer, count: int
+) -> None:
+    keys = many_keys(count)
+    await must_win(store, *stored_keys(keys))
+    kube.create(LEASES, {"metadata": {"name": object_name(BAD)}, "spec": {"holderIdentity": "x"}}, NAMESPACE)
+    with pytest.raises(PartlyRead) as fault:
+        await store.read([BAD, *keys], ["nobody"])
+    assert list(fault.value.failed) == [BAD]
+    assert list(fault.value.reading.leases) == keys
+    assert None not in [observed.record for observed in fault.value.reading.leases.values()]
+    with pytest.raises(PartlyWritten) as unwritten:
+        await store.write([held(BAD), held(KEY)])
+    assert (list(unwritten.value.failed), unwritten.value.won) == ([BAD], {KEY})
+
+
+async def test_a_lease_under_a_session_that_is_not_ours_is_not_judged(
+    store: KubernetesStore, kube: KubeServer
+) -> None:
+    (session, *_) = SESSIONS
+    kube.create(LEASES, as_stored(held(session=session.id)), NAMESPACE)
+    kube.create(LEASES, {"metadata": {"name": session_name(session.id)}, "spec": {}}, NAMESPACE)
+    with pytest.raises(PartlyRead) as fault:
+        await store.read([KEY, BAD])
+    assert list(fault.value.failed) == [KEY]
+    assert list(fault.value.reading.leases) == [BAD]
+
+
+async def test_an_object_that_was_ours_is_not_written_over(store: KubernetesStore, kube: KubeServer) -> None:
+    await must_win(store, held())
+    decided = renewed(store)
+    kube.patch(LEASES, NAME, {"metadata": {"annotations": {"berth.skaphos.io/lease-name": "b"}}}, NAMESPACE)
+    with pytest.raises(PartlyWritten, match="1 writes"):
+        await store.write([decided])
+    assert stored(kube)["metadata"]["annotations"]["berth.skaphos.io/lease-name"] == "b"
+
+
 async def test_a_reading_is_bounded_in_time(
     store: KubernetesStore, network: Network, autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kubernetes, "AT_ONCE", 2)
+    monkeypatch.setattr(kubernetes_reading, "AT_ONCE", 2)
     network.latency_seconds = 2.5
     keys = [Key("default", f"lease-{number}") for number in range(7)]
     begun = trio.current_time()
