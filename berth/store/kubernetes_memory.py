@@ -4,9 +4,9 @@ Owns the judgement of time where no clock is shared: a tenure has been idle for 
 itself seen the mark of its renewal unchanged, by its own boot clock. Whatever clocks the writers have, that
 is never more than the time since the renewal. Another tenure's renewal in the same object changes nothing.
 Promises as well that a token which it has seen is never given again, though the object is deleted or lowered
-by hand, and that no version which it hands out stands for two contents: an object that was made anew, or was
-changed without another version, counts as the next one. Remembers a lease for as long as the process lives,
-as the cluster does.
+by hand; that what is held, and a session that lives, go on though their object is deleted; and that no
+version which it hands out stands for two contents: an object that was made anew, or was changed without
+another version, counts as the next one. Remembers for as long as the process lives.
 
 Marks of the records that it hands out are instants of the boot clock.
 """
@@ -119,17 +119,17 @@ class Memory:
     def _note_lease(self, uid: str, stored: Record, *, gone: bool = False, own: Record | None = None) -> None:
         key, before = stored.key, self._records.get(stored.key)
         self._tokens[key] = max(self._tokens.get(key, 0), stored.token)
+        known = self._leases.get(key)
         if gone:
-            self._logger.error("a lease object was deleted, its tokens are remembered here", lease=str(key))
-            self._forget_lease(key)
+            self._logger.warning("a lease object was deleted, its tokens are remembered here", lease=str(key))
+            self._note_lost_lease(key)
         else:
             if before is None:
                 self._keys.add(key)
-            known, since_us = self._leases.get(key), self._seen_since_us(stored, own)
             is_same = known is not None and (known.uid, known.stored) == (uid, stored)
-            self._leases[key] = _Lease(uid, stored, since_us)
-            tenures = tuple(replace(tenure, mark=since_us[tenure.token]) for tenure in stored.tenures)
-            self._records[key] = replace(stored, version=_version(before, stored, is_same), tenures=tenures)
+            self._put_lease(
+                _Lease(uid, stored, self._seen_since_us(stored, own)), _version(before, stored, is_same)
+            )
         if own is None and _owners(before) != _owners(self._records.get(key)):
             self._on_change(key)
 
@@ -149,34 +149,60 @@ class Memory:
                 since_us[tenure.token] = now_us
         return since_us
 
-    def _forget_lease(self, key: Key) -> None:
-        if self._records.pop(key, None) is not None:
+    def _note_lost_lease(self, key: Key) -> None:
+        """Who holds it may be at work, and may have renewed it unheard just before: it counts as renewed now,
+        and the next write makes the object anew. One that is free is of no use but for its token.
+        """
+        known = self._leases.get(key)
+        if known is None:
+            return
+        if known.stored.tenures:
+            now_us = self._clock.boot_us()
+            since_us = dict.fromkeys(known.since_us, now_us)
+            self._put_lease(known._replace(since_us=since_us), self._records[key].version + 1)
+        else:
             self._keys.remove(key)
-            del self._leases[key]
+            del self._records[key], self._leases[key]
+
+    def _put_lease(self, lease: _Lease, version: int) -> None:
+        stored = lease.stored
+        tenures = tuple([replace(tenure, mark=lease.since_us[tenure.token]) for tenure in stored.tenures])
+        self._leases[stored.key] = lease
+        self._records[stored.key] = replace(stored, version=version, tenures=tenures)
 
     def _note_session(
         self, uid: str, stored: Session, *, gone: bool = False, own: Session | None = None
     ) -> None:
         name, before = stored.id, self._sessions.get(stored.id)
         if gone:
-            if before is not None:
-                del self._sessions[name], self._stored_sessions[name]
-                self._ids.remove(name)
-        else:
-            if before is None:
-                self._ids.add(name)
-            known = self._stored_sessions.get(name)
-            since_us = before.mark if before is not None else None
-            if own is not None and own.mark is not None:
-                since_us = own.mark
-            elif since_us is None or known is None or known[1].mark != stored.mark:
-                since_us = self._clock.boot_us()
-            self._stored_sessions[name] = (uid, stored)
-            version = _version(before, stored, known == (uid, stored))
-            self._sessions[name] = replace(stored, version=version, mark=since_us)
-        ended_before = before is None or before.ended is not None
-        if own is None and not ended_before and (gone or stored.ended is not None):
+            self._note_lost_session(name)
+            return
+        if before is None:
+            self._ids.add(name)
+        known = self._stored_sessions.get(name)
+        since_us = before.mark if before is not None else None
+        if own is not None and own.mark is not None:
+            since_us = own.mark
+        elif since_us is None or known is None or known[1].mark != stored.mark:
+            since_us = self._clock.boot_us()
+        self._stored_sessions[name] = (uid, stored)
+        version = _version(before, stored, known == (uid, stored))
+        self._sessions[name] = replace(stored, version=version, mark=since_us)
+        if own is None and before is not None and before.ended is None and stored.ended is not None:
             self._on_change(name)
+
+    def _note_lost_session(self, name: str) -> None:
+        """One that has ended was swept. Another was deleted by hand: as with a lease that is held."""
+        session = self._sessions.get(name)
+        if session is None:
+            return
+        if session.ended is None:
+            self._logger.warning("a session object was deleted, it is remembered here", session=name)
+            lost = replace(session, version=session.version + 1, mark=self._clock.boot_us())
+            self._sessions[name] = lost
+        else:
+            del self._sessions[name], self._stored_sessions[name]
+            self._ids.remove(name)
 
 
 def _version(before: Record | Session | None, stored: Record | Session, is_same: bool) -> int:

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from berth.core.decide import decide
 from berth.core.names import Key
 from berth.core.records import HOLDERS_MAX, Record, Tenure
-from berth.core.requests import Acquire, Acquired, Lost, NotAcquired, Renew, Renewed
+from berth.core.requests import Acquire, Acquired, EndFirst, Lost, NotAcquired, Renew, Renewed
 from berth.kube.api import KubeClient
 from berth.kube.objects import LEASES, Object
 from berth.runtime.clock import ManualClock
@@ -291,14 +291,17 @@ async def test_a_lease_whose_label_is_touched_is_kept_and_labelled_again(
     store: KubernetesStore, other: KubernetesStore, kube: KubeServer, label: str | None
 ) -> None:
     await must_win(store, held())
-    decided = renewed(store)
+    kube.patch(LEASES, NAME, {"metadata": {"labels": {MANAGED_BY: label}}}, NAMESPACE)
+    await until(lambda: not store.informer and not other.informer)
+    await must_win(store, renewed(store))
+    assert stored(kube)["metadata"]["labels"] == {MANAGED_BY: LEASE}
+    await until(lambda: other.informer)
     kube.patch(LEASES, NAME, {"metadata": {"labels": {MANAGED_BY: label}}}, NAMESPACE)
     await until(lambda: not store.informer and not other.informer)
     observed = await read_one(store)
     assert isinstance(decide(observed, Renew("edge-1", 1, SECOND)).outcome, Renewed)
     assert isinstance(decide(observed, Acquire("b", SECOND)).outcome, NotAcquired)
-    await must_win(store, decided)
-    assert stored(kube)["metadata"]["labels"] == {MANAGED_BY: LEASE}
+    await must_win(store, renewed(store))
 
 
 async def test_a_lease_without_its_label_is_found_among_many(
@@ -322,7 +325,7 @@ async def test_a_session_without_its_label_keeps_what_is_under_it(
     observed = await read_one(store)
     assert session.id in observed.sessions
     assert isinstance(decide(observed, Acquire("b", SECOND)).outcome, NotAcquired)
-    await must_win(store, replace(session, version=2))
+    await must_win(store, replace(session, version=observed.sessions[session.id].session.version + 1))
     assert stored(kube, session_name(session.id))["metadata"]["labels"] == {MANAGED_BY: SESSION}
 
 
@@ -383,6 +386,63 @@ async def test_a_token_that_was_seen_is_not_given_again(
     assert taken.outcome.view.token == 10
     assert taken.write is not None
     await must_win(store, taken.write)
+
+
+async def test_a_held_lease_that_is_deleted_is_held_on(
+    store: KubernetesStore, other: KubernetesStore, kube: KubeServer, clock: ManualClock
+) -> None:
+    await must_win(store, held())
+    await until(lambda: other.informer)
+    clock.advance(20)
+    kube.delete(LEASES, NAME, NAMESPACE)
+    await until(lambda: not store.informer and not other.informer)
+    for each in (store, other):
+        assert isinstance(decide(await read_one(each), Acquire("b", SECOND)).outcome, NotAcquired)
+    await must_win(other, renewed(other))
+    assert stored(kube)["spec"]["holderIdentity"] == "edge-1"
+    await until(lambda: store.informer)
+    await must_win(store, renewed(store))
+
+
+async def test_a_lease_that_was_deleted_and_is_not_renewed_is_free_in_the_end(
+    store: KubernetesStore, kube: KubeServer, clock: ManualClock
+) -> None:
+    await must_win(store, held())
+    clock.advance(20)
+    deaf(kube)  # it may have been renewed just before, which this server has not heard
+    kube.delete(LEASES, NAME, NAMESPACE)
+    await read_one(store)
+    clock.advance(30)
+    assert isinstance(decide(await read_one(store), Acquire("b", SECOND)).outcome, NotAcquired)
+    clock.advance(0.000001)
+    taken = decide(await read_one(store), Acquire("b", SECOND))
+    assert isinstance(taken.outcome, Acquired)
+    assert taken.outcome.view.token == 2
+    assert taken.write is not None
+    await must_win(store, taken.write)
+
+
+async def test_a_session_that_is_deleted_lives_on(
+    store: KubernetesStore, other: KubernetesStore, kube: KubeServer, clock: ManualClock
+) -> None:
+    (session, *_) = SESSIONS
+    await must_win(store, session, replace(held(session=session.id), lock_delay_us=SECOND))
+    await until(lambda: len(other.informer) == 2)
+    kube.delete(LEASES, session_name(session.id), NAMESPACE)
+    await until(lambda: len(other.informer) == len(store.informer) == 1)
+    observed = await read_one(other)
+    assert isinstance(decide(observed, Acquire("b", SECOND)).outcome, NotAcquired)
+    await must_win(other, replace(session, version=observed.sessions[session.id].session.version + 1))
+    await until(lambda: len(store.informer) == 2)
+    kube.delete(LEASES, session_name(session.id), NAMESPACE)
+    await until(lambda: len(store.informer) == 1)
+    clock.advance(session.ttl_us / SECOND + 1)
+    assert isinstance(decide(await read_one(store), Acquire("b", SECOND)).outcome, NotAcquired), "lock delay"
+    clock.advance(0.000002)
+    assert decide(await read_one(store), Acquire("b", SECOND)).outcome == EndFirst((session.id,))
+    seen = (await read_one(store)).sessions[session.id].session
+    await must_win(store, replace(seen, version=seen.version + 1, ended="expired", ended_at_us=1))
+    assert isinstance(decide(await read_one(store), Acquire("b", SECOND)).outcome, Acquired)
 
 
 async def test_others_are_heard_and_their_renewals_are_not(
