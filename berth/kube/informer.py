@@ -33,7 +33,8 @@ Listener = Callable[[Changed], None]
 class Informer(Mapping[Name, Object]):
     """Run it with `run`; read it as a mapping. `trim` leaves out of an object what nobody here will read.
 
-    `on_standing` is called whenever `ready` or `trouble` has changed.
+    `on_standing` is called whenever `ready` or `trouble` has changed, `on_gone_back` before listeners are
+    told that the cluster has an older state than it had.
     """
 
     def __init__(
@@ -45,11 +46,13 @@ class Informer(Mapping[Name, Object]):
         selector: Selector = ALL,
         trim: Callable[[Object], Object] | None = None,
         on_standing: Callable[[], None] | None = None,
+        on_gone_back: Callable[[], None] | None = None,
         rng: Random,
         logger: Logger,
     ) -> None:
         self.namespace = namespace
         self._trim = trim
+        self._on_gone_back = on_gone_back
         self._objects: dict[Name, Object] = {}
         self._listeners: list[Listener] = []
         self._reflector = Reflector(
@@ -103,9 +106,15 @@ class Informer(Mapping[Name, Object]):
         """Until it is cancelled."""
         await self._reflector.run()
 
-    def observe(self, obj: Object) -> None:
-        """Takes over what a write, or a read, of our own has answered, ahead of the watch."""
-        if newer(version_of(obj), self.resource_version) is not False:
+    def observe(self, obj: Object, *, after: str = "") -> None:
+        """Takes over what a write, or a read, of our own has answered, ahead of the watch.
+
+        A cluster that answers with less than `after`, a resourceVersion, has gone back: of a read it is the
+        object's that was known when it was sent, of a write the last that was heard of at all.
+        """
+        if newer(after, version_of(obj)) is True:
+            self._reflector.doubt()
+        elif newer(version_of(obj), self.resource_version) is not False:
             self._put(obj)
 
     def observe_gone(self, obj: Object) -> None:
@@ -131,18 +140,25 @@ class Informer(Mapping[Name, Object]):
 
     def _replace(self, snapshot: Snapshot) -> None:
         listed = {name_of(obj): obj for obj in snapshot.objects}
-        if snapshot.rolled_back:
-            for name in [name for name in self._objects if name not in listed]:
+        # What we wrote while the list was on its way is newer than it, and stays.
+        judged = {
+            name: known
+            for name, known in self._objects.items()
+            if snapshot.rolled_back or newer(version_of(known), snapshot.resource_version) is not True
+        }
+        gone_back = snapshot.rolled_back or any(
+            newer(version_of(known), version_of(listed[name])) is True
+            for name, known in judged.items()
+            if name in listed
+        )
+        if gone_back and self._on_gone_back is not None:
+            self._on_gone_back()
+        for name in judged:
+            if name not in listed:
                 self._remove(name)
-            for name, obj in listed.items():
+        for name, obj in listed.items():
+            if name in judged or name not in self._objects:
                 self._set(name, obj)
-        else:
-            for name, known in list(self._objects.items()):
-                # What we wrote while the list was on its way is not in it, and still there.
-                if name not in listed and newer(version_of(known), snapshot.resource_version) is not True:
-                    self._remove(name)
-            for obj in snapshot.objects:
-                self._put(obj)
         self.synced.set()
 
     def _put(self, obj: Object) -> None:
@@ -153,9 +169,9 @@ class Informer(Mapping[Name, Object]):
 
     def _set(self, name: Name, obj: Object) -> None:
         old = self._objects.get(name)
-        obj = self._trim(obj) if self._trim is not None else obj
-        self._objects[name] = obj
         if old is None or version_of(old) != version_of(obj) or uid_of(old) != uid_of(obj):
+            obj = self._trim(obj) if self._trim is not None else obj
+            self._objects[name] = obj
             self._tell(Changed(name, old, obj))
 
     def _remove(self, name: Name) -> None:

@@ -27,6 +27,11 @@ RELIST_JITTER_SECONDS = 1.0
 STALE_LISTS_MAX = 3
 """So often an older list than what was seen is a server that lags; after that, one that was restored."""
 
+SILENT_WATCHES_MAX = 2
+"""So many watches in a row that tell nothing, not even how far the server is, may begin where the server that
+was restored has not come to yet: it takes them, and is silent.
+"""
+
 
 class ListPage(Struct, frozen=True):
     """Ask for the next page, of at most `limit` objects (0: all)."""
@@ -93,6 +98,7 @@ class ListWatch:
         self._rest = bytearray()
         self._searched = 0
         self._heard = False
+        self._silent_watches = 0
         self.listing = True
         """Whether a list is wanted, or a watch."""
 
@@ -139,10 +145,20 @@ class ListWatch:
             if expired:
                 self._limit = 0  # a list in pages takes longer than this server remembers
         if expired:
-            self.listing = True
-            self._pause_seconds = self._rng.uniform(0, RELIST_JITTER_SECONDS) + next(self._pauses)
+            self._list_again()
         else:
             self._pause_seconds = max(retry_after_seconds, next(self._pauses))
+
+    def doubt(self) -> None:
+        """What was told is not what the server has: list, if that is not under way already."""
+        if not self.listing:
+            self.watching = False
+            self._list_again()
+
+    def _list_again(self) -> None:
+        self.listing = True
+        self._silent_watches = 0
+        self._pause_seconds = self._rng.uniform(0, RELIST_JITTER_SECONDS) + next(self._pauses)
 
     def received(self, data: bytes) -> list[Change]:
         """What has come on the watch. Look at `watching` afterwards."""
@@ -160,11 +176,16 @@ class ListWatch:
         return changes
 
     def ended(self, *, clean: bool) -> None:
-        """The watch has ended: as servers end them, or by a fault. It goes on from where it was."""
+        """The watch has ended: as servers end them, or by a fault. It goes on from where it was, unless
+        nothing was heard for too long.
+        """
         if not self.watching:
             return  # it was we who ended it
         self.watching = False
-        if not clean or not self._heard:
+        self._silent_watches = 0 if self._heard else self._silent_watches + 1
+        if self._silent_watches >= SILENT_WATCHES_MAX:
+            self._list_again()
+        elif not clean or not self._heard:
             self._pause_seconds = next(self._pauses)
 
     def _told(self, line: bytes) -> list[Change]:
@@ -178,13 +199,16 @@ class ListWatch:
             return []
         kind = event.get("type")
         if kind == "ERROR":
-            self._refused(obj)
+            # Most say 410. Whatever it is, that the watch could go on is not said.
+            self.failed(expired=True)
             return []
         version = version_of(obj)
         if not version or kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"}:
             return []
         if newer(version, self.resource_version) is False:
-            return []  # told before, or older than the list
+            # Told before, or older than the list; or that nothing has changed.
+            self._heard = self._heard or version == self.resource_version
+            return []
         self._hear(version)
         if kind == "BOOKMARK":
             return [Progress(version)]
@@ -196,12 +220,6 @@ class ListWatch:
         self._pauses = backoff_seconds(
             self._rng, first_seconds=FIRST_PAUSE_SECONDS, cap_seconds=PAUSE_MAX_SECONDS
         )
-
-    def _refused(self, status: Object) -> None:
-        if status.get("code") == 410 or status.get("reason") in {"Expired", "Gone"}:
-            self.failed(expired=True)
-        else:
-            self.failed()
 
     def _broken(self) -> None:
         """What came is no event: begin again from the last that was one."""

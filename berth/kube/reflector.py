@@ -52,6 +52,7 @@ class Reflector:
         self._rng = rng
         self._logger = logger
         self._machine = ListWatch(rng)
+        self._watch_scope = trio.CancelScope()
         self.trouble = ""
         """Why it cannot list or watch now, for people; "" when all is well."""
 
@@ -66,6 +67,11 @@ class Reflector:
         """Up to where everything has been told."""
         return self._machine.resource_version
 
+    def doubt(self) -> None:
+        """What was delivered is not what the server has: list soon."""
+        self._machine.doubt()
+        self._watch_scope.cancel()
+
     async def run(self) -> None:
         """Until it is cancelled."""
         while True:
@@ -75,7 +81,8 @@ class Reflector:
             elif isinstance(command, ListPage):
                 await self._list(command)
             else:
-                await self._watch(command.resource_version)
+                with trio.CancelScope() as self._watch_scope:
+                    await self._watch(command.resource_version)
 
     async def _list(self, command: ListPage) -> None:
         try:

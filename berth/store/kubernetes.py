@@ -68,7 +68,13 @@ class KubernetesStore:
         self._last_mark_us = 0
         self._turns = trio.CapacityLimiter(AT_ONCE)  # of all callers, who get theirs in the order they came
         self.informer = Informer(
-            client, LEASES, namespace=namespace, selector=Selector(labels=SELECTOR), rng=rng, logger=logger
+            client,
+            LEASES,
+            namespace=namespace,
+            selector=Selector(labels=SELECTOR),
+            on_gone_back=self._memory.note_gone_back,
+            rng=rng,
+            logger=logger,
         )
         self.informer.listen(self._memory.note)
         self._reader = Reader(client, namespace, self.informer)
@@ -191,7 +197,7 @@ class KubernetesStore:
             if write.version != self._memory.version(target) + 1:
                 return False
             base = self._known(target)
-            obj = self._object(write, base)
+            obj, after = self._object(write, base), self.informer.resource_version
             try:
                 if base is None:
                     done = await self._client.create(LEASES, obj, timeout_seconds=CALL_SECONDS)
@@ -205,7 +211,7 @@ class KubernetesStore:
                 if fault.outcome_known or not await self._has_arrived(name, obj, write):
                     raise store_fault(fault) from fault
                 return True
-            self._own(write, done)
+            self._own(write, done, after)
             return True
         raise restless(name)
 
@@ -236,12 +242,12 @@ class KubernetesStore:
         self._own(write, found)
         return True
 
-    def _own(self, write: Write, obj: Object) -> None:
+    def _own(self, write: Write, obj: Object, after: str = "") -> None:
         """Take over what was written, unless somebody else's later write has been heard of before."""
         known = self.informer.get(name_of(obj))
         if known is None or newer(version_of(known), version_of(obj)) is not True:
             self._memory.note_own(write, obj)
-        self.informer.observe(obj)
+        self.informer.observe(obj, after=after)
 
 
 def _target(write: Write) -> Key | str:

@@ -17,12 +17,13 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from berth.core.names import Key
-from berth.core.records import Record, Session
+from berth.core.records import Quarantine, Record, Session
 from berth.kube.informer import Changed
 from berth.kube.objects import Object, uid_of
-from berth.runtime.clock import Clock
+from berth.runtime.clock import MICROSECONDS, Clock
 from berth.runtime.log import Logger
 from berth.store.api import Reading
+from berth.store.doubts import TOKEN_JUMP, stretched_us
 from berth.store.kubernetes_objects import NotOurs, is_session, lease_in, session_in
 from berth.store.marks import StoreTime, reading
 from berth.store.sortedkeys import SortedKeys
@@ -49,6 +50,9 @@ class Memory:
         self._tokens: dict[Key, int] = {}
         self._sessions: dict[str, Session] = {}
         self._stored_sessions: dict[str, tuple[str, Session]] = {}
+        self._ttl_max_us = self._lock_delay_max_us = 0
+        self._lost_until_us = 0
+        self._floor = 0
         self._keys = SortedKeys[Key]()
         self._ids = SortedKeys[str]()
 
@@ -71,10 +75,26 @@ class Memory:
         except NotOurs as fault:
             self._logger.warning("an object among the leases is passed over", error=str(fault))
 
+    def note_gone_back(self) -> None:
+        """The cluster was put back to an older state: what others have granted since may not have been heard
+        of, so nothing is granted as long as it may hold, and no token is given that it may have.
+        """
+        left_us = stretched_us(self._ttl_max_us + self._lock_delay_max_us)
+        self._lost_until_us = self._clock.boot_us() + left_us
+        self._floor = max(self._floor, *self._tokens.values(), 0) + TOKEN_JUMP
+        self._logger.error(
+            "the cluster was put back to an older state, its last writes are lost: nothing is granted",
+            seconds=left_us / MICROSECONDS,
+        )
+
     def reading(self, keys: Collection[Key], sessions: Iterable[str]) -> Reading:
         """Of what is remembered."""
-        found = reading(self._time.read(), keys, self._records, sessions, self._found)
-        lowered = [key for key in keys if self._token(key) < self._tokens.get(key, 0)]
+        left_us = self._lost_until_us - self._clock.boot_us()
+        quarantine = Quarantine("loss", left_us) if left_us > 0 else None
+        found = reading(
+            self._time.read(), keys, self._records, sessions, self._found, quarantine, self._floor
+        )
+        lowered = [key for key in keys if max(self._token(key), self._floor) < self._tokens.get(key, 0)]
         if not lowered:
             return found
         leases = {**found.leases}
@@ -119,6 +139,8 @@ class Memory:
     def _note_lease(self, uid: str, stored: Record, *, gone: bool = False, own: Record | None = None) -> None:
         key, before = stored.key, self._records.get(stored.key)
         self._tokens[key] = max(self._tokens.get(key, 0), stored.token)
+        self._lock_delay_max_us = max(self._lock_delay_max_us, stored.lock_delay_us)
+        self._ttl_max_us = max(self._ttl_max_us, *[tenure.ttl_us for tenure in stored.tenures], 0)
         known = self._leases.get(key)
         if gone:
             self._logger.warning("a lease object was deleted, its tokens are remembered here", lease=str(key))
@@ -174,6 +196,7 @@ class Memory:
         self, uid: str, stored: Session, *, gone: bool = False, own: Session | None = None
     ) -> None:
         name, before = stored.id, self._sessions.get(stored.id)
+        self._ttl_max_us = max(self._ttl_max_us, stored.ttl_us)
         if gone:
             self._note_lost_session(name)
             return

@@ -14,7 +14,7 @@ from berth.core.names import Key
 from berth.kube.api import PAGE_LIMIT, KubeClient
 from berth.kube.faults import Conflict, Forbidden, Invalid, KubeFault, NotFound, TooManyRequests, Unavailable
 from berth.kube.informer import Informer
-from berth.kube.objects import LEASES, Name, Object, name_of
+from berth.kube.objects import LEASES, Name, Object, name_of, version_of
 from berth.store.api import StoreFault
 from berth.store.kubernetes_objects import NotOurs, is_labelled, is_ours, labelled, object_name
 
@@ -74,7 +74,7 @@ class Reader:
             except KubeFault as fault:
                 raise store_fault(fault) from fault
             try:
-                self._informer.observe(await self._labelled(obj))
+                self._informer.observe(await self._labelled(obj), after=_version(known))
                 return
             except Conflict:
                 continue
@@ -129,9 +129,9 @@ class Reader:
         again: list[Key | str] = []
         for obj in page.items:
             name = name_of(obj).name
-            known.pop(name, None)
+            before = known.pop(name, None)
             if is_labelled(obj) and is_ours(obj):
-                self._informer.observe(obj)
+                self._informer.observe(obj, after=_version(before))
             elif name in wanted:
                 again.append(wanted[name])
         for gone in known.values():
@@ -141,3 +141,7 @@ class Reader:
 
     def _known(self, name: str) -> Object | None:
         return self._informer.get(Name(self._namespace, name))
+
+
+def _version(known: Object | None) -> str:
+    return version_of(known) if known is not None else ""

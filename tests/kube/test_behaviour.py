@@ -514,7 +514,7 @@ class Watched:
         with trio.fail_after(2 * SECONDS):
             async for piece in self._pieces:
                 self._rest += piece
-        events = [json.loads(line) for line in self._rest.splitlines()]
+        events = [json.loads(line) for line in self._rest.splitlines() if line.strip()]
         return [(event["type"], event["object"]) for event in events]
 
 
@@ -585,6 +585,15 @@ async def test_a_watch_ends_in_time_after_bookmarks(cluster: Cluster) -> None:
             break
     assert (marks[0]["kind"], marks[0]["apiVersion"]) == ("Lease", LEASES.api_version)
     assert version(marks[0]) >= int(since)
+
+
+async def test_a_watch_from_the_future_is_told_nothing(cluster: Cluster) -> None:
+    """As after the cluster was put back to an older state."""
+    since = version(await cluster.make(LEASES, lease())) + 1_000
+    query = f"resourceVersion={since}&timeoutSeconds=5&allowWatchBookmarks=true"
+    async with watching(cluster, LEASES, query) as watch:
+        await patch(cluster, LEASES, "a", {"spec": {"holderIdentity": "y"}})
+        assert await watch.rest() == []
 
 
 async def test_what_is_no_resource_is_not_found(cluster: Cluster) -> None:

@@ -259,28 +259,62 @@ async def test_a_deletion_of_our_own_is_of_that_very_object(
         assert told.words() == ["+a", "-a", "+a"]
 
 
+def put_back(kube: KubeServer, backup: tuple[dict[Any, Object], int]) -> None:
+    """As its etcd from a backup; the API server is begun anew as well."""
+    objects, kube.storage.version = backup
+    kube.storage.objects = dict(objects)
+    kube.storage.history.clear()
+    for watch in tuple(kube.watches.open):
+        watch.end()
+
+
+@pytest.mark.parametrize("how", ["silent", "too old"])
 async def test_a_cluster_that_was_restored_is_believed_in_the_end(
-    kube: KubeServer, network: Network, journal: Journal, autojump_clock: Clock
+    kube: KubeServer, network: Network, journal: Journal, autojump_clock: Clock, how: str
 ) -> None:
     kube.create(LEASES, lease("a"))
     backup = dict(kube.storage.objects), kube.storage.version
-    cache, told = informer(network, journal)
+    gone_back: list[float] = []
+    cache, told = informer(network, journal, on_gone_back=lambda: gone_back.append(trio.current_time()))
     async with running(cache):
         for number in range(5):
             kube.create(LEASES, lease(f"new-{number}"))
         kube.patch(LEASES, "a", {"spec": {"holderIdentity": "y"}})
         await until(lambda: has(cache, kube))
         told.clear()
-        kube.storage.objects, kube.storage.version = backup
-        kube.storage.history.clear()
-        kube.fail(Fault(verb="watch", status=410, reason="Expired"))
-        for watch in tuple(kube.watches.open):
-            watch.end()
+        if how == "too old":
+            kube.fail(Fault(verb="watch", status=410, reason="Expired"))
+        put_back(kube, backup)
         await until(lambda: has(cache, kube) and cache.watching)
         assert sorted(told.words()) == [*(f"-new-{number}" for number in range(5)), "~a"]
+        assert len(gone_back) == 1
         kube.create(LEASES, lease("b"))
         await until(lambda: has(cache, kube))
     assert "the cluster has gone back to an older state, and so do we" in journal.messages()
+
+
+async def test_a_read_that_knows_less_than_was_known_is_what_is_believed(
+    kube: KubeServer, network: Network, journal: Journal, autojump_clock: Clock
+) -> None:
+    """Also where the cluster has gone on since, so that a watch goes on as if nothing had been."""
+    old = kube.create(LEASES, lease("a"))
+    backup = dict(kube.storage.objects), kube.storage.version
+    gone_back: list[float] = []
+    cache, _ = informer(network, journal, on_gone_back=lambda: gone_back.append(trio.current_time()))
+    async with running(cache):
+        kube.patch(LEASES, "a", {"spec": {"holderIdentity": "y"}})
+        await until(lambda: has(cache, kube))
+        put_back(kube, backup)
+        for number in range(5):
+            kube.create(LEASES, lease(f"new-{number}"))
+        await until(lambda: Name("default", "new-4") in cache)
+        assert not has(cache, kube)
+        assert not gone_back
+        begun = trio.current_time()
+        cache.observe(old, after=version_of(cache[A]))
+        await until(lambda: has(cache, kube))
+        assert len(gone_back) == 1
+        assert trio.current_time() - begun < 5
 
 
 STEPS = st.lists(

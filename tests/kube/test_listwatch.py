@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from berth.kube.listwatch import (
     LINE_MAX_BYTES,
     PAUSE_MAX_SECONDS,
+    SILENT_WATCHES_MAX,
     STALE_LISTS_MAX,
     Change,
     ListPage,
@@ -150,8 +151,8 @@ def test_what_is_not_newer_is_not_told() -> None:
     assert one.resource_version == "12"
 
 
-@pytest.mark.parametrize("said", [error(410, "Expired"), error(410), error(0, "Gone")])
-def test_too_old_an_event_lists_again(said: bytes) -> None:
+@pytest.mark.parametrize("said", [error(410, "Expired"), error(410), error(0, "Gone"), error(500)])
+def test_an_error_lists_again(said: bytes) -> None:
     one = watching()
     assert one.received(said + line("ADDED", obj("a", 11))) == []
     assert not one.watching
@@ -167,7 +168,7 @@ def test_too_old_a_watch_lists_again() -> None:
     assert one.next_command() == ListPage(500, "")
 
 
-@pytest.mark.parametrize("said", [error(500), b"nonsense\n", b"[]\n", b'{"type":"ADDED"}\n', b"\xff\n"])
+@pytest.mark.parametrize("said", [b"nonsense\n", b"[]\n", b'{"type":"ADDED"}\n', b"\xff\n"])
 def test_what_is_no_event_ends_the_watch_but_not_what_was_told(said: bytes) -> None:
     one = watching()
     assert one.received(line("ADDED", obj("a", 11)) + said) == [Put(obj("a", 11))]
@@ -241,8 +242,37 @@ def test_watches_that_end_at_once_are_not_begun_in_a_hot_loop() -> None:
         command = one.next_command()
         assert isinstance(command, Pause)
         paused += command.seconds
-        assert one.next_command() == StartWatch("10")
+        if isinstance(one.next_command(), ListPage):
+            one.page([], "10", "")
+            assert one.next_command() == StartWatch("10")
     assert paused > 300
+
+
+@pytest.mark.parametrize("clean", [True, False])
+def test_after_watches_that_told_nothing_it_lists(clean: bool) -> None:
+    """A server that was restored takes a watch from where it has not come to yet, and says nothing."""
+    one = watching()
+    for _ in range(SILENT_WATCHES_MAX - 1):
+        one.ended(clean=clean)
+        assert ask(one) == StartWatch("10")
+    for version in (11, 11):
+        one.received(line("BOOKMARK", obj("", version)))
+        one.ended(clean=clean)
+        assert ask(one) == StartWatch("11"), "it has told something, if only that nothing has changed"
+    for _ in range(SILENT_WATCHES_MAX - 1):
+        one.ended(clean=clean)
+        assert ask(one) == StartWatch("11")
+    one.ended(clean=clean)
+    assert isinstance(ask(one), ListPage)
+
+
+def test_who_is_in_doubt_lists() -> None:
+    one = watching()
+    one.doubt()
+    assert not one.watching
+    assert isinstance(one.next_command(), Pause)
+    one.doubt()
+    assert one.next_command() == ListPage(500, ""), "it is about to"
 
 
 def test_lists_that_are_always_too_old_for_their_watch_are_not_made_in_a_hot_loop() -> None:

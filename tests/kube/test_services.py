@@ -12,7 +12,7 @@ import trio.testing
 
 from berth.core.names import Key
 from berth.core.records import Record, Tenure
-from berth.core.requests import Acquire, Acquired, NotAcquired, Release, Renew, Renewed
+from berth.core.requests import Acquire, Acquired, NotAcquired, Refused, Release, Renew, Renewed
 from berth.core.sessions import OpenSession, SessionAlive
 from berth.kube.api import KubeClient
 from berth.kube.objects import LEASES
@@ -25,6 +25,7 @@ from berth.store.kubernetes_reading import Unreadable
 from tests.kube.server.kinds import NAMESPACES
 from tests.kube.server.rest import KubeServer
 from tests.kube.server.serving import Known, Network
+from tests.kube.test_informer import put_back
 from tests.runtime.conftest import Journal
 from tests.support.clocks import TrioClock
 from tests.support.service import opened
@@ -179,6 +180,38 @@ async def test_others_are_heard_though_some_of_it_makes_no_sense(
         waited = await here.acquire_waiting(KEY, Acquire("b", 10 * SECOND_US), 30)
         assert isinstance(waited.outcome, Acquired)
         assert trio.current_time() - released_at < 0.5
+
+
+async def test_after_a_cluster_was_put_back_nothing_is_granted_while_a_lost_grant_may_hold(
+    replicas: list[Replica], kube: KubeServer, autojump_clock: Clock
+) -> None:
+    here, there, _ = (replica.service for replica in replicas)
+    late = Key("default", "late")
+    assert isinstance(await there.acquire(KEY, Acquire("a", 10 * SECOND_US)), Acquired)
+    backup = dict(kube.storage.objects), kube.storage.version
+    await there.release(KEY, Release("a", 1))
+    for key in (KEY, late):
+        assert isinstance(await there.acquire(key, Acquire("b", 10 * SECOND_US)), Acquired)
+    await trio.sleep(1)
+    put_back(kube, backup)
+    begun = trio.current_time()
+    refused: list[object] = []
+    while not isinstance(outcome := await here.acquire(KEY, Acquire("c", SECOND_US)), Acquired):
+        refused.append(outcome)
+        if isinstance(outcome, Refused):
+            # What was granted since is remembered, and lives on.
+            assert isinstance(await here.renew(late, Renew("b", 1, 10 * SECOND_US)), Renewed)
+        await trio.sleep(0.5)
+    assert 10 < trio.current_time() - begun < 20
+    assert outcome.view.token > 1000
+    noticed = [isinstance(each, Refused) and each.reason == "quarantine" for each in refused]
+    assert noticed == sorted(noticed)
+    assert noticed.count(True) >= 20
+    assert kube.find(LEASES, "default.late", NAMESPACE) is not None
+    for each in (here, there):
+        fresh = await each.acquire(Key("default", "new"), Acquire("c", SECOND_US))
+        assert isinstance(fresh, Acquired | Refused)
+        assert isinstance(fresh, Refused) or fresh.view.token > 1000
 
 
 class Span(NamedTuple):

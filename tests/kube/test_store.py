@@ -1,6 +1,7 @@
 """The Kubernetes store: the contract, on the test API server and on a real one, and what is its own."""
 
 from collections.abc import AsyncGenerator
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -12,10 +13,12 @@ from msgspec.structs import replace
 from berth.core.decide import decide
 from berth.core.names import Key
 from berth.core.records import HOLDERS_MAX, Record, Tenure
-from berth.core.requests import Acquire, Acquired, EndFirst, Lost, NotAcquired, Renew, Renewed
-from berth.kube.api import KubeClient
+from berth.core.requests import Acquire, Acquired, EndFirst, Lost, NotAcquired, Refused, Renew, Renewed
+from berth.kube import reflector
+from berth.kube.access import access_by_kubeconfig
+from berth.kube.api import KubeClient, open_client
 from berth.kube.objects import LEASES, Object
-from berth.runtime.clock import ManualClock
+from berth.runtime.clock import ManualClock, SystemClock
 from berth.store import kubernetes, kubernetes_reading
 from berth.store.api import PartlyRead, PartlyWritten, Store, StoreFault, StoreRefused
 from berth.store.kubernetes import KubernetesStore
@@ -40,7 +43,7 @@ from tests.kube.test_api import At
 from tests.runtime.conftest import Journal
 from tests.store.conformance import StoreConformance, must_win, read_one, scanned_keys
 from tests.store.samples import KEY, SECOND, SESSIONS, held, many_keys, stored_keys
-from tests.support.kube_apiserver import KubeApiserver
+from tests.support.kube_apiserver import KubeApiserver, kube_apiserver
 
 NAMESPACE = "coordination"
 NAME = "default.a"
@@ -625,6 +628,40 @@ class TestOpening:
 
     async def test_nothing_is_left_of_the_trial(self, store: KubernetesStore, kube: KubeServer) -> None:
         assert kube.storage.of("leases", NAMESPACE) == []
+
+
+@pytest.mark.parametrize("how", ["asked", "left alone"])
+async def test_a_real_cluster_that_was_put_back_is_noticed(
+    journal: Journal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """By whoever asks for what is older now; by watches that tell nothing, here after seconds already."""
+    monkeypatch.setattr(reflector, "IDLE_SECONDS", 3.0)
+    late, place = Key("default", "late"), "kube-public"
+    with kube_apiserver() as server:
+        access = await access_by_kubeconfig(
+            str(server.kubeconfig(tmp_path / "kubeconfig")), logger=journal.logger
+        )
+        async with (
+            open_client(access) as client,
+            opened_on(client, place, SystemClock(), journal.logger, Random(1)) as store,
+        ):
+            await must_win(store, held())
+            await trio.to_thread.run_sync(server.back_up)
+            await must_win(store, renewed(store), held(late))
+            await trio.to_thread.run_sync(server.put_back)
+            with trio.fail_after(60):
+                while store.recall([KEY]).leases[KEY].quarantine is None:
+                    if how == "asked":
+                        await store.read([KEY])
+                    await trio.sleep(0.1)
+            observed = (await store.read([KEY, late])).leases
+            refused = decide(observed[late], Acquire("b", SECOND)).outcome
+            assert isinstance(refused, Refused)
+            assert refused.reason == "quarantine"
+            kept = decide(observed[late], Renew("edge-1", 1, 30 * SECOND))
+            assert kept.write is not None
+            await must_win(store, kept.write)
+            assert await client.get(LEASES, object_name(late), place)
 
 
 async def test_the_rights_are_those_that_are_used(store: KubernetesStore, kube: KubeServer) -> None:

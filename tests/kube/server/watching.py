@@ -67,11 +67,15 @@ class Watch:
         self.frozen = True
 
     def hear(self, event: Event) -> None:
+        if self.terms.since is not None and event.version <= self.terms.since:
+            return
         told = _told(event, self.terms)
         if told:
             self.say_event(*told)
 
     def bookmark(self, version: int) -> None:
+        if self.terms.since is not None and version < self.terms.since:
+            return  # a watch may begin in the future, and is told nothing until then
         resource = self.terms.kind.resource
         metadata = {"resourceVersion": str(version), "creationTimestamp": None}
         obj = {"kind": resource.kind, "apiVersion": resource.api_version, "metadata": metadata}
@@ -116,8 +120,7 @@ class Watches:
                 watch.hear(Event(0, address, None, obj))
             return
         for event in self._storage.history:
-            if event.version > terms.since:
-                watch.hear(event)
+            watch.hear(event)
 
 
 class WatchStream:
