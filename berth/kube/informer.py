@@ -94,6 +94,11 @@ class Informer(Mapping[Name, Object]):
         return self._reflector.trouble
 
     @property
+    def behind_seconds(self) -> float:
+        """For how long nothing can be heard."""
+        return self._reflector.behind_seconds
+
+    @property
     def resource_version(self) -> str:
         """Up to where the cache has been told everything."""
         return self._reflector.resource_version

@@ -56,11 +56,17 @@ class Reflector:
         self.trouble = ""
         """Why it cannot list or watch now, for people; "" when all is well."""
 
+        self._trouble_since = 0.0
         self.has_watched = False
         """Whether a watch was open ever."""
 
         self.watching = False
         """Whether a watch is open now: what changes is heard within moments."""
+
+    @property
+    def behind_seconds(self) -> float:
+        """For how long it could not list or watch."""
+        return trio.current_time() - self._trouble_since if self.trouble else 0.0
 
     @property
     def resource_version(self) -> str:
@@ -154,6 +160,8 @@ class Reflector:
 
     def _stand(self, trouble: str, *, has_watched: bool = False) -> None:
         before = (self.trouble, self.has_watched)
+        if not self.trouble:
+            self._trouble_since = trio.current_time()
         self.trouble = trouble
         self.has_watched = self.has_watched or has_watched
         if self._on_standing is not None and (self.trouble, self.has_watched) != before:

@@ -16,10 +16,13 @@ PROBE_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """Ready, or the reason why not; the reason is for the log, not for the wire."""
+    """Ready, or the reason why not, which is for the log and not for the wire. `degraded` is what is amiss
+    though it is ready, for both.
+    """
 
     ok: bool
     reason: str = ""
+    degraded: str = ""
 
 
 Check = Callable[[], Awaitable[Readiness]]

@@ -107,6 +107,11 @@ class RememberingStore(Store, Protocol):
     of what was asked for makes no sense.
     """
 
+    @property
+    def stale_seconds(self) -> float:
+        """For how long what others write cannot be heard: lists, and who watches or waits, are behind."""
+        ...
+
     def recall(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         """As `read`, of what is remembered, at no cost: others may have written since.
 

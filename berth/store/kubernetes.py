@@ -79,6 +79,10 @@ class KubernetesStore:
         self.informer.listen(self._memory.note)
         self._reader = Reader(client, namespace, self.informer)
 
+    @property
+    def stale_seconds(self) -> float:
+        return self.informer.behind_seconds
+
     def recall(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         remembered = [key for key in keys if self._memory.holds(key)]
         return self._memory.reading(remembered, sessions)

@@ -40,6 +40,9 @@ from berth.wire.routes import BATCH_MAX_BYTES
 
 CONNECTIONS_MAX = 10_000
 
+STALE_SECONDS = 10.0
+"""After so long it is told that others are not heard: less is no more than a blip."""
+
 GATHER_SECONDS = 0.002
 """How long a round on a disk waits for the next caller; see `Rounds`."""
 
@@ -76,7 +79,10 @@ async def serve(
         )
         nursery = await stack.enter_async_context(open_service_nursery())
         gate = ReadyGate(leases.ping, nursery)
-        running = _Running(options, tls, authenticator, gate, logger, leases.end_waiting)
+        remembering = cast("RememberingStore", opened) if options.backend == "k8s" else None
+        stale_seconds = (lambda: remembering.stale_seconds) if remembering is not None else (lambda: 0.0)
+        instruments.stale.set_function(stale_seconds)
+        running = _Running(options, tls, authenticator, gate, logger, leases.end_waiting, stale_seconds)
         handlers = Handlers(
             leases,
             bounds=TtlBounds(options.min_ttl, options.max_ttl),
@@ -140,6 +146,7 @@ class _Running:
         gate: ReadyGate,
         logger: Logger,
         end_waiting: Callable[[], None],
+        stale_seconds: Callable[[], float],
     ) -> None:
         self._options = options
         self._tls = tls
@@ -147,6 +154,7 @@ class _Running:
         self._gate = gate
         self._logger = logger
         self._end_waiting = end_waiting
+        self._stale_seconds = stale_seconds
         self._servers: list[Server] = []
         self._draining = False
         self.drained = trio.Event()
@@ -174,7 +182,12 @@ class _Running:
         self._servers.append(await nursery.start(serving))
 
     async def ready(self) -> Readiness:
-        return Readiness(False, "draining") if self._draining else await self._gate()
+        if self._draining:
+            return Readiness(False, "draining")
+        readiness = await self._gate()
+        if not readiness.ok or self._stale_seconds() < STALE_SECONDS:
+            return readiness
+        return Readiness(True, degraded="what other servers write is not heard, lists and watches are old")
 
     async def drain(self) -> None:
         """Say that it is not ready, serve on for the delay, end what waits, let what is in flight end."""

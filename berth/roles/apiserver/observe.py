@@ -100,6 +100,10 @@ class Instruments:
             self.limited.labels(kind)
         self.waiting = metrics.gauge("berth_apiserver_waiting", "Acquires that wait for a lease.")
         self.watching = metrics.gauge("berth_apiserver_watching", "Streams that watch leases.")
+        self.stale = metrics.gauge(
+            "berth_lease_store_stale_seconds",
+            "For how long what other servers write cannot be heard; 0 while it can.",
+        )
         self.certificate = metrics.gauge(
             "berth_apiserver_tls_certificate_not_after_seconds",
             "When the certificate being served expires, in seconds since 1970-01-01 UTC.",

@@ -166,6 +166,9 @@ def _health_view(operation: Operation, ready: Callable[[], Awaitable[Readiness]]
     async def readyz() -> Response:
         _entry(operation)
         readiness = await ready()
+        if readiness.degraded:
+            logger.warning("ready, but degraded", reason=readiness.degraded)
+            return Response(f"ok\ndegraded: {readiness.degraded}\n", content_type=_TEXT)
         if readiness.ok:
             return Response(b"ok\n", content_type=_TEXT)
         logger.warning("readiness check failed", reason=readiness.reason)

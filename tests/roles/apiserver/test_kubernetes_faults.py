@@ -16,6 +16,7 @@ from tests.kube.server.faults import Fault
 from tests.kube.server.rest import KubeServer
 from tests.roles.apiserver.conftest import Lease, calling, new_path
 from tests.roles.apiserver.https import Caller, Json, Reply
+from tests.roles.apiserver.scrape import value
 from tests.roles.apiserver.streams import until_waiting, waiting
 from tests.support.apiserver import Apiserver, Certificates, apiserver, until
 from tests.support.clusters import RealCluster, TestCluster
@@ -132,6 +133,22 @@ def test_rights_that_are_taken_away(lease: Lease, test_cluster: TestCluster, ser
     refused(renewal(lease), "store_unavailable")
     assert "scripted" in server.logged("store fault")[-1]["error"]
     assert renewal(lease).ok()["acquired"] is True
+
+
+def test_a_watch_that_fails_shows(
+    lease: Lease, caller: Caller, server: Apiserver, test_cluster: TestCluster
+) -> None:
+    assert value(server, "berth_lease_store_stale_seconds") == 0
+    test_cluster.fail(failing("watch", 403, times=10_000))
+    test_cluster.do(lambda kube: kube.watches.cut_clients())
+    until(lambda: value(server, "berth_lease_store_stale_seconds") > 1)
+    assert caller.get("/readyz").body == b"ok\n", "that may be a blip"
+    until(lambda: b"degraded: what other servers" in caller.get("/readyz").body, within_seconds=20)
+    assert caller.get("/readyz").status == 200
+    assert renewal(lease).ok()["acquired"] is True
+    test_cluster.heal()
+    until(lambda: caller.get("/readyz").body == b"ok\n", within_seconds=40)
+    assert value(server, "berth_lease_store_stale_seconds") == 0
 
 
 def test_readiness_is_whether_a_write_could_be_made(
