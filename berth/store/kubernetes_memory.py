@@ -24,7 +24,7 @@ from berth.runtime.clock import MICROSECONDS, Clock
 from berth.runtime.log import Logger
 from berth.store.api import Reading
 from berth.store.doubts import TOKEN_JUMP, stretched_us
-from berth.store.kubernetes_objects import NotOurs, is_session, lease_in, session_in
+from berth.store.kubernetes_objects import NotOurs, is_session, lease_in, session_in, token_floor_in
 from berth.store.marks import StoreTime, reading
 from berth.store.sortedkeys import SortedKeys
 
@@ -67,6 +67,10 @@ class Memory:
         """An object has appeared, changed or gone."""
         obj = change.new if change.new is not None else change.old
         assert obj is not None
+        floor = token_floor_in(obj)
+        if floor is not None:
+            self._floor = max(self._floor, floor)
+            return
         try:
             if is_session(obj):
                 self._note_session(uid_of(obj), session_in(obj), gone=change.new is None)

@@ -39,6 +39,9 @@ SELECTOR = f"{MANAGED_BY} in ({LEASE},{SESSION})"
 NAMESPACE, NAME, VERSION = PREFIX + "tenant-namespace", PREFIX + "lease-name", PREFIX + "version"
 MORE = PREFIX + "more"
 TRIAL = "berth-trial"
+FLOOR = "berth-token-floor"
+"""Made by hand after a restore, of a lease's label: no token up to its leaseTransitions is given any more."""
+
 SECOND_US = 1_000_000
 
 ANNOTATIONS_MAX_BYTES = 256 * 1024
@@ -107,6 +110,13 @@ def session_name(session: str) -> str:
 def object_name(target: Key | str) -> str:
     """Of a lease's key, or a session's id."""
     return lease_name(target) if isinstance(target, Key) else session_name(target)
+
+
+def token_floor_in(obj: Mapping[str, Any]) -> int | None:
+    """The tokens that are not given any more, if the object is what says so."""
+    if metadata(obj).get("name") != FLOOR:
+        return None
+    return _number(mapping(obj.get("spec")).get("leaseTransitions"))
 
 
 def is_session(obj: Mapping[str, Any]) -> bool:

@@ -23,6 +23,7 @@ from berth.store import kubernetes, kubernetes_reading
 from berth.store.api import PartlyRead, PartlyWritten, Store, StoreFault, StoreRefused
 from berth.store.kubernetes import KubernetesStore
 from berth.store.kubernetes_objects import (
+    FLOOR,
     LEASE,
     MANAGED_BY,
     MORE,
@@ -389,6 +390,34 @@ async def test_a_token_that_was_seen_is_not_given_again(
     assert taken.outcome.view.token == 10
     assert taken.write is not None
     await must_win(store, taken.write)
+
+
+@pytest.mark.parametrize("running", [True, False], ids=["running", "started afterwards"])
+async def test_no_token_is_given_up_to_the_floor(
+    network: Network, clock: ManualClock, journal: Journal, kube: KubeServer, running: bool
+) -> None:
+    """As after a restore: a lease that the backup has, one that is further on, one that it does not know."""
+    floor: Object = {"metadata": {"name": FLOOR, "labels": {MANAGED_BY: LEASE}}}
+    floor["spec"] = {"leaseTransitions": 1_000}
+    kube.create(LEASES, as_stored(held(token=9)), NAMESPACE)
+    further = held(Key("default", "b"), token=2_000)
+    kube.create(LEASES, as_stored(further), NAMESPACE)
+    if not running:
+        kube.create(LEASES, floor, NAMESPACE)
+    async with on(network, clock, journal) as store:
+        if running:
+            kube.create(LEASES, floor, NAMESPACE)
+            await until(lambda: len(store.informer) == 3)
+        assert renewed(store, token=9).token == 9
+        clock.advance(31)
+        taken: list[int] = []
+        for observed in (await store.read([KEY, further.key, Key("default", "new")])).leases.values():
+            outcome = decide(observed, Acquire("b", SECOND)).outcome
+            assert isinstance(outcome, Acquired)
+            taken.append(outcome.view.token)
+        assert taken == [1_001, 2_001, 1_001]
+        assert [observed.key async for observed in store.scan(None, 9)] == [KEY, further.key]
+    assert "an object among the leases is passed over" not in journal.messages()
 
 
 async def test_a_held_lease_that_is_deleted_is_held_on(

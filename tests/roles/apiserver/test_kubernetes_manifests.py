@@ -1,10 +1,13 @@
 """The manifests for a cluster that keeps leases: they are current, and a real cluster does what they say."""
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import closing
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +15,7 @@ import pytest
 import yaml
 
 from berth.kube.objects import LEASES, Resource
-from berth.store.kubernetes_objects import MANAGED_BY, SESSION, VERSION
+from berth.store.kubernetes_objects import FLOOR, MANAGED_BY, SESSION, VERSION
 from berth.store.kubernetes_opening import VERBS
 from tests.roles.apiserver.conftest import Lease, calling
 from tests.roles.apiserver.https import Caller
@@ -25,6 +28,7 @@ FILES = ("store-rbac.yaml", "store-admission.yaml", "store-flow.yaml")
 WHERE, HOME, ACCOUNT = "berth-leases", "berth-system", "berth-apiserver"
 PATH = "/v1alpha1/namespaces/n/leases/guarded"
 NAME = "n.guarded"
+_serial = count()
 CLUSTER_WIDE = {"Namespace", "ValidatingAdmissionPolicy", "ValidatingAdmissionPolicyBinding", "FlowSchema"}
 
 Object = dict[str, Any]
@@ -210,3 +214,21 @@ def test_the_servers_calls_have_a_lane_of_their_own(cluster: RealCluster, accoun
         return told.get("X-Kubernetes-PF-FlowSchema-UID"), told.get("X-Kubernetes-PF-PriorityLevel-UID")
 
     until(lambda: lanes() == (schema, level), within_seconds=30)
+
+
+def test_after_a_restore_by_the_manual_tokens_go_on(
+    lease: Lease, caller: Caller, cluster: RealCluster
+) -> None:
+    """Its commands, as they are in it. They are the last: no lease here begins with 1 any more."""
+    missing = [program for program in ("kubectl", "jq") if shutil.which(program) is None]
+    if missing:
+        pytest.skip(f"no {' and no '.join(missing)}")
+    manual = (ROOT / "docs" / "stores.md").read_text()
+    (commands,) = (block for block in manual.split("```") if FLOOR in block)
+    environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(cluster.kubeconfig)}
+    script = ["sh", "-ec", commands.removeprefix("sh\n")]
+    for floor in (1_002, 2_002):
+        subprocess.run(script, cwd=ROOT, env=environment, check=True, timeout=60)
+        assert cluster.lease(WHERE, FLOOR)["spec"]["leaseTransitions"] == floor
+    until(lambda: Lease(caller, f"{PATH}-{next(_serial)}").acquire("a")["fencingToken"] == 2_003)
+    assert lease.renew("a", 2)["acquired"] is True
