@@ -29,6 +29,8 @@ _SETTINGS = (
     "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED",
 )
 _MARIADB_SETTINGS = "SET SESSION max_statement_time = 2, idle_transaction_timeout = 5"
+_MYSQL_SETTINGS = "SET SESSION max_execution_time = 2000"
+"""Of readings alone: MySQL has no limit for what writes, but that for the wait for a lock."""
 
 _UNKNOWN = {1053, 1152, 1153, 1156, 1158, 1159, 1160, 1161, 1180, 1181, 1184, 1317, 1927}
 """The server broke off, perhaps while it committed. So it is with all that the client itself reports."""
@@ -120,7 +122,7 @@ async def connect(aio: Aio, source: Source) -> Mariadb:
     try:
         for name, value in source.variables.items():
             await db.call(f"SET SESSION {name} = {value}", writes=False)
-        for statement in _SETTINGS if not db.is_mariadb else (*_SETTINGS, _MARIADB_SETTINGS):
+        for statement in (*_SETTINGS, _MARIADB_SETTINGS if db.is_mariadb else _MYSQL_SETTINGS):
             await db.call(statement, writes=False)
         (((read_only,),),) = await db.call("SELECT @@global.read_only", writes=False)
         if read_only:

@@ -6,10 +6,12 @@ is what carries the number of this very call afterwards; how many rows a stateme
 proof.
 
 In a SET, what needs the old row comes first: MariaDB assigns from left to right, and an assignment sees what
-those before it made. `STRAIGHT_JOIN` keeps the given keys on the outside, and their index is forced: where a
-table is small MariaDB would rather go through all of it, and lock every row that it passes. Text is compared
-as bytes: every collation takes some different texts for the same. Numbers are read as bigint: JSON_TABLE cuts
-what is too large for its type down to the largest, without a word.
+those before it made. MySQL promises no order where several tables are joined; whether it goes from left to
+right as well, or shows all assignments the old row, comes to the same here. `STRAIGHT_JOIN` keeps the given
+keys on the outside, and their index is forced: where a table is small MariaDB would rather go through all of
+it, and lock every row that it passes. Text is compared as bytes: every collation takes some different texts
+for the same. Numbers are read as bigint: JSON_TABLE cuts what is too large for its type down to the largest,
+without a word.
 """
 
 from collections.abc import Iterable, Sequence

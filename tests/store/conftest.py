@@ -8,8 +8,8 @@ import pytest
 
 from berth.runtime.clock import ManualClock
 from tests.support.databases import mounted
-from tests.support.mariadb import Mariadb, mariadb
-from tests.support.postgres import Postgres, postgres
+from tests.support.mariadb import GivenMysql, Mariadb, given_mysql, mariadb
+from tests.support.postgres import GivenPostgres, Postgres, given_postgres, postgres
 
 
 @pytest.fixture
@@ -26,6 +26,18 @@ def postgres_server() -> Iterator[Postgres]:
 @pytest.fixture(scope="session")
 def mariadb_server() -> Iterator[Mariadb]:
     with mariadb() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def postgres_given() -> Iterator[GivenPostgres]:
+    with given_postgres() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def mysql_given() -> Iterator[GivenMysql]:
+    with given_mysql() as server:
         yield server
 
 

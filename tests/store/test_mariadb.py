@@ -1,4 +1,4 @@
-"""The MariaDB store: the contract, on a real server."""
+"""The MariaDB store: the contract, on a real server of its own, and on one that is given."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
@@ -12,19 +12,20 @@ from tests.store.conformance import StoreConformance
 from tests.store.moved import MovedClock
 from tests.store.sql_doubts import SqlDoubts
 from tests.store.sql_faults import quiet
-from tests.support.mariadb import Mariadb
+from tests.support.mariadb import MariadbDatabase
 
 MOVED_NOW = "(UTC_TIMESTAMP(6) + INTERVAL (SELECT ahead_us FROM movable) MICROSECOND)"
 
 
-@pytest.fixture
-def server(mariadb_server: Mariadb) -> Iterator[Mariadb]:
-    yield mariadb_server
-    mariadb_server.empty()
+@pytest.fixture(params=["mariadb_server", "mysql_given"])
+def server(request: pytest.FixtureRequest) -> Iterator[MariadbDatabase]:
+    server: MariadbDatabase = request.getfixturevalue(request.param)
+    yield server
+    server.empty()
 
 
 @pytest.fixture
-def clock(server: Mariadb) -> Iterator[MovedClock]:
+def clock(server: MariadbDatabase) -> Iterator[MovedClock]:
     with closing(pymysql.connect(**server.options, autocommit=True)) as db:
         cursor = db.cursor()
         cursor.execute("CREATE TABLE movable (ahead_us bigint NOT NULL)")
@@ -34,13 +35,13 @@ def clock(server: Mariadb) -> Iterator[MovedClock]:
         )
 
 
-def moved(server: Mariadb, clock: MovedClock, durability: Durability = "async"):
+def moved(server: MariadbDatabase, clock: MovedClock, durability: Durability = "async"):
     settings = quiet(clock=clock, durability=durability)[0]
     return open_mariadb(server.source, settings, now=MOVED_NOW)
 
 
 @pytest.fixture
-async def store(server: Mariadb, clock: MovedClock) -> AsyncIterator[MariadbStore]:
+async def store(server: MariadbDatabase, clock: MovedClock) -> AsyncIterator[MariadbStore]:
     async with moved(server, clock) as store:
         yield store
 
@@ -50,5 +51,5 @@ class TestMariadbStore(StoreConformance):
 
 
 class TestMariadbDoubts(SqlDoubts):
-    def another(self, server: Mariadb, clock: MovedClock, durability: Durability = "async"):
+    def another(self, server: MariadbDatabase, clock: MovedClock, durability: Durability = "async"):
         return moved(server, clock, durability)

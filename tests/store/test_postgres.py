@@ -1,4 +1,4 @@
-"""The PostgreSQL store: the contract, on a real server."""
+"""The PostgreSQL store: the contract, on a real server of its own, and on one that is given."""
 
 from collections.abc import AsyncIterator, Iterator
 
@@ -11,19 +11,20 @@ from tests.store.conformance import StoreConformance
 from tests.store.moved import MovedClock
 from tests.store.sql_doubts import SqlDoubts
 from tests.store.sql_faults import quiet
-from tests.support.postgres import Postgres
+from tests.support.postgres import PostgresDatabase
 
 MOVED_NOW = "movable_now()"
 
 
-@pytest.fixture
-def server(postgres_server: Postgres) -> Iterator[Postgres]:
-    yield postgres_server
-    postgres_server.empty()
+@pytest.fixture(params=["postgres_server", "postgres_given"])
+def server(request: pytest.FixtureRequest) -> Iterator[PostgresDatabase]:
+    server: PostgresDatabase = request.getfixturevalue(request.param)
+    yield server
+    server.empty()
 
 
 @pytest.fixture
-def clock(server: Postgres) -> Iterator[MovedClock]:
+def clock(server: PostgresDatabase) -> Iterator[MovedClock]:
     with psycopg.connect(server.dsn, autocommit=True) as db:
         db.execute(
             """CREATE TABLE movable AS SELECT 0::bigint AS ahead_us;
@@ -33,13 +34,13 @@ def clock(server: Postgres) -> Iterator[MovedClock]:
         yield MovedClock(lambda ahead_us: db.execute("UPDATE movable SET ahead_us = %s", [ahead_us]) and None)
 
 
-def moved(server: Postgres, clock: MovedClock, durability: Durability = "async"):
+def moved(server: PostgresDatabase, clock: MovedClock, durability: Durability = "async"):
     settings = quiet(clock=clock, durability=durability)[0]
     return open_postgres(server.source, settings, now=MOVED_NOW)
 
 
 @pytest.fixture
-async def store(server: Postgres, clock: MovedClock) -> AsyncIterator[PostgresStore]:
+async def store(server: PostgresDatabase, clock: MovedClock) -> AsyncIterator[PostgresStore]:
     async with moved(server, clock) as store:
         yield store
 
@@ -49,5 +50,5 @@ class TestPostgresStore(StoreConformance):
 
 
 class TestPostgresDoubts(SqlDoubts):
-    def another(self, server: Postgres, clock: MovedClock, durability: Durability = "async"):
+    def another(self, server: PostgresDatabase, clock: MovedClock, durability: Durability = "async"):
         return moved(server, clock, durability)

@@ -230,6 +230,17 @@ def programs_or_skip(program: str, package: str, *folders: Path) -> Path:
     pytest.skip(f"{program} is not installed (`apt install {package}`)")
 
 
+def given_or_skip(variable: str) -> str:
+    """The data source of a server that runs already, as `--sql-dsn` takes it; else skips the test.
+
+    Its user may create databases. Only one that the test makes is touched.
+    """
+    found = os.environ.get(variable)
+    if not found:
+        pytest.skip(f"{variable} names no server")
+    return found
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))

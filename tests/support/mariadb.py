@@ -4,6 +4,8 @@ Promises a fresh server with an empty database, configured as by default and by 
 Skips the test where MariaDB is not installed.
 """
 
+import os
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,7 +13,8 @@ from typing import Any
 
 import pymysql
 
-from tests.support.databases import DatabaseServer, programs_or_skip
+from berth.store.mariadb_dsn import source
+from tests.support.databases import DatabaseServer, given_or_skip, programs_or_skip
 
 ACCOUNT = """\
 CREATE USER IF NOT EXISTS berth@'127.0.0.1' IDENTIFIED BY 'berth';
@@ -20,7 +23,31 @@ CREATE DATABASE IF NOT EXISTS berth;
 """
 
 
-class Mariadb(DatabaseServer):
+class MariadbDatabase:
+    """A database that can be asked as its administrator."""
+
+    options: dict[str, Any]
+    """What `pymysql.connect` takes."""
+
+    source: str
+    """As go-sql-driver/mysql writes it, and berth."""
+
+    def on(self, statement: str) -> list[tuple[Any, ...]]:
+        """What an administrator's statement answers."""
+        with closing(pymysql.connect(**self.options, autocommit=True)) as connection:
+            cursor = connection.cursor()
+            cursor.execute(statement)
+            return [*cursor.fetchall()]
+
+    def empty(self) -> None:
+        """Forgets all that is in the database."""
+        name = self.options["database"]
+        self.on(f"DROP DATABASE {name}")
+        with closing(pymysql.connect(**{**self.options, "database": None})) as connection:
+            connection.cursor().execute(f"CREATE DATABASE {name}")
+
+
+class Mariadb(MariadbDatabase, DatabaseServer):
     """One server, with the all-powerful user `berth` (password `berth`) and the database `berth`."""
 
     user = "mysql"
@@ -30,16 +57,14 @@ class Mariadb(DatabaseServer):
         return f"mysql://berth:berth@127.0.0.1:{self.port}/berth"
 
     @property
-    def source(self) -> str:
-        """As go-sql-driver/mysql writes it, and berth."""
+    def source(self) -> str:  # type: ignore[override]  # its port is known late
         return f"berth:berth@tcp(127.0.0.1:{self.port})/berth?parseTime=true"
 
     secured = False
     """Whether only connections in TLS are taken."""
 
     @property
-    def options(self) -> dict[str, Any]:
-        """What `pymysql.connect` takes."""
+    def options(self) -> dict[str, Any]:  # type: ignore[override]
         return {
             "host": "127.0.0.1",
             "port": self.port,
@@ -51,13 +76,6 @@ class Mariadb(DatabaseServer):
 
     settings: Sequence[str | Path] = ()
     """More of its command line, from the next start on."""
-
-    def on(self, statement: str) -> list[tuple[Any, ...]]:
-        """What an administrator's statement answers."""
-        with closing(pymysql.connect(**self.options, autocommit=True)) as connection:
-            cursor = connection.cursor()
-            cursor.execute(statement)
-            return [*cursor.fetchall()]
 
     @contextmanager
     def transaction(self, statement: str) -> Iterator[None]:
@@ -76,12 +94,6 @@ class Mariadb(DatabaseServer):
     def connections(self) -> int:
         """How many of berth's there are."""
         return len(self.threads())
-
-    def empty(self) -> None:
-        """Forgets all that is in the database."""
-        self.on("DROP DATABASE berth")
-        with closing(pymysql.connect(**{**self.options, "database": None})) as connection:
-            connection.cursor().execute("CREATE DATABASE berth")
 
     def follow(self, primary: "Mariadb") -> None:
         """Do what the primary has done and does, from its beginning on, without keeping it waiting."""
@@ -124,6 +136,36 @@ class Mariadb(DatabaseServer):
         except pymysql.OperationalError:
             return False
         return True
+
+
+class GivenMysql(MariadbDatabase):
+    """A database of its own on a server that runs already."""
+
+    def __init__(self, dsn: str) -> None:
+        name = f"berth_test_{os.getpid()}"
+        given = source(dsn)
+        where = {"unix_socket": given.unix_socket} if given.unix_socket else {"host": given.host}
+        self.source = re.sub(r"/[^/?]*(\?|$)", rf"/{name}\1", dsn, count=1)
+        self.options = {
+            **where,
+            "port": given.port,
+            "user": given.user,
+            "password": given.password,
+            "database": name,
+            "ssl": given.context,
+        }
+
+
+@contextmanager
+def given_mysql() -> Iterator[GivenMysql]:
+    """On the server that BERTH_TEST_MYSQL_DSN names, MariaDB or MySQL; gone at the end."""
+    server = GivenMysql(given_or_skip("BERTH_TEST_MYSQL_DSN"))
+    with closing(pymysql.connect(**{**server.options, "database": None})) as connection:
+        connection.cursor().execute(f"CREATE DATABASE {server.options['database']}")
+        try:
+            yield server
+        finally:
+            connection.cursor().execute(f"DROP DATABASE {server.options['database']}")
 
 
 @contextmanager

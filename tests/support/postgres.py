@@ -4,18 +4,44 @@ Promises a fresh cluster with an empty database, durable as by default. Skips th
 installed.
 """
 
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import psycopg
 
-from tests.support.databases import DatabaseServer, programs_or_skip
+from tests.support.databases import DatabaseServer, given_or_skip, programs_or_skip
 
 
-class Postgres(DatabaseServer):
+class PostgresDatabase:
+    """A database that can be asked as its administrator."""
+
+    dsn: str
+    source: str
+
+    def on(self, statement: str) -> list[tuple[Any, ...]]:
+        """What an administrator's statement answers."""
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            answered = connection.execute(statement.encode())
+            return answered.fetchall() if answered.description else []
+
+    def empty(self) -> None:
+        """Forgets all that is in the database."""
+        self.on("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+
+
+class GivenPostgres(PostgresDatabase):
+    """A database of its own on a server that runs already."""
+
+    def __init__(self, dsn: str, name: str) -> None:
+        self.dsn = self.source = urlsplit(dsn)._replace(path=f"/{name}").geturl()
+
+
+class Postgres(PostgresDatabase, DatabaseServer):
     """One cluster, with the superuser and the database `berth`."""
 
     user = "postgres"
@@ -26,14 +52,8 @@ class Postgres(DatabaseServer):
     """More of its command line, from the next start on."""
 
     @property
-    def dsn(self) -> str:
+    def dsn(self) -> str:  # type: ignore[override]  # its port is known late
         return self._url("berth")
-
-    def on(self, statement: str) -> list[tuple[Any, ...]]:
-        """What an administrator's statement answers."""
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            answered = connection.execute(statement.encode())
-            return answered.fetchall() if answered.description else []
 
     @contextmanager
     def transaction(self, statement: str) -> Iterator[None]:
@@ -47,12 +67,8 @@ class Postgres(DatabaseServer):
         ((count,),) = self.on("SELECT count(*) FROM pg_stat_activity WHERE application_name = 'berth'")
         return count
 
-    def empty(self) -> None:
-        """Forgets all that is in the database."""
-        self.on("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
-
     @property
-    def source(self) -> str:
+    def source(self) -> str:  # type: ignore[override]
         return self.dsn
 
     def prepare(self) -> None:
@@ -92,6 +108,18 @@ class Postgres(DatabaseServer):
 
     def _url(self, database: str) -> str:
         return f"postgresql://berth@127.0.0.1:{self.port}/{database}"
+
+
+@contextmanager
+def given_postgres() -> Iterator[GivenPostgres]:
+    """On the server that BERTH_TEST_POSTGRES_DSN names, by a URL; gone at the end."""
+    given, name = given_or_skip("BERTH_TEST_POSTGRES_DSN"), f"berth_test_{os.getpid()}"
+    with psycopg.connect(given, autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {name}".encode())
+        try:
+            yield GivenPostgres(given, name)
+        finally:
+            connection.execute(f"DROP DATABASE {name}".encode())
 
 
 @contextmanager
