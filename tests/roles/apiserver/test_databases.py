@@ -1,7 +1,8 @@
 """Two servers on one database: what one has granted, the other knows."""
 
 import json
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 
 from tests.roles.apiserver.conftest import Lease, calling, new_path
 from tests.roles.apiserver.streams import Watch, until_waiting, waiting
-from tests.support.apiserver import Apiserver, Certificates, apiserver
+from tests.support.apiserver import Apiserver, Certificates, apiserver, until
 from tests.support.databases import DatabaseServer
 from tests.support.mariadb import mariadb
 from tests.support.postgres import postgres
@@ -137,3 +138,35 @@ def test_who_watches_one_is_told_what_happens_on_the_other(pair: tuple[Apiserver
             lease.acquire("b", ttl=1)
             told += [event(), event()]
         assert told == [("acquired", "a"), ("released", None), ("acquired", "b"), ("expired", None)]
+
+
+@pytest.mark.parametrize("driver", ["postgres", "mysql"])
+def test_a_server_has_as_many_connections_as_it_may(certificates: Certificates, driver: str) -> None:
+    """On PostgreSQL one more, to hear of others. The load would have it make all of them."""
+    with postgres() if driver == "postgres" else mariadb() as server:
+        flags = ("--store-backend=sql", f"--sql-driver={driver}", f"--sql-dsn={server.source}")
+        for size in (1, 3):
+            until(lambda: server.connections() == 0)
+            with apiserver(certificates, *flags, "--auth-mode=none", f"--sql-pool-size={size}") as one:
+                assert most_connections(one, server.connections) == size + (driver == "postgres")
+
+
+def most_connections(server: Apiserver, connections: Callable[[], int]) -> int:
+    """While twelve callers ask all the time."""
+    over = threading.Event()
+
+    def ask() -> None:
+        with closing(calling(server)) as caller:
+            lease = Lease(caller, new_path())
+            lease.acquire("a")
+            while not over.is_set():
+                lease.get()
+
+    askers = [threading.Thread(target=ask) for _ in range(12)]
+    for asker in askers:
+        asker.start()
+    most = max(connections() for _ in range(200))
+    over.set()
+    for asker in askers:
+        asker.join()
+    return most
