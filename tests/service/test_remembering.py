@@ -12,7 +12,8 @@ from berth.core.requests import Acquire, Acquired, Lost, NotAcquired, Release, R
 from berth.core.sessions import OpenSession, SessionOver
 from berth.service.asking import Operation
 from berth.service.renewing import AllRenewed
-from berth.store.api import PartlyWritten, Reading, StoreFault, Write
+from berth.service.sweeper import Sweeping
+from berth.store.api import PartlyRead, PartlyWritten, Reading, StoreFault, Write
 from berth.store.memory import MemoryStore
 from tests.service.recording import RecordingStore, down
 from tests.support.clocks import TrioClock
@@ -31,9 +32,17 @@ class Remembering(RecordingStore):
         super().__init__(self.memory)
         self.old: Reading | None = None
         self.failing: set[Key | str] = set()
+        self.unreadable: set[str] = set()
 
     def recall(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
         return self.old if self.old is not None else self.memory._read(keys, sessions)
+
+    async def read(self, keys: Collection[Key], sessions: Collection[str] = ()) -> Reading:
+        failed = self.unreadable & {*sessions}
+        found = await super().read(keys, [each for each in sessions if each not in failed])
+        if failed:
+            raise PartlyRead(found, dict.fromkeys(failed, down(outcome_known=True)))
+        return found
 
     async def write(self, writes: Sequence[Write]) -> set[Key | str]:
         mine = [each for each in writes if getattr(each, "key", None) not in self.failing]
@@ -120,6 +129,26 @@ async def test_what_ends_with_a_session_is_told_by_a_look_at_the_session(
         assert b"".join(lines).count(b'"expired"') == len(KEYS)
         assert store.reads
         assert not any(store.reads), "no lease was read"
+
+
+async def test_a_session_that_cannot_be_read_keeps_no_other_from_being_swept(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    store = Remembering()
+    async with opened(store, recall=store.recall, sweeping=Sweeping(30, 60)) as leases:
+        for name in ("bad", "good"):
+            await leases.open_session(OpenSession(name, "a", "", MINUTE))
+        store.unreadable = {"bad"}
+        await trio.sleep(300)
+        assert ended(store) == {"bad": None, "good": "expired"}
+        store.unreadable = set()
+        await trio.sleep(31)
+        assert ended(store) == {"bad": "expired", "good": "expired"}
+
+
+def ended(store: Remembering) -> dict[str, str | None]:
+    seen = store.memory._read((), ["bad", "good"]).sessions
+    return {name: each.session.ended for name, each in seen.items()}
 
 
 async def test_what_could_not_be_written_is_told_to_those_alone(

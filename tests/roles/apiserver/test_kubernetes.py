@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import pytest
 
-from berth.store.kubernetes_objects import MANAGED_BY, MORE, SESSION
+from berth.store.kubernetes_objects import LEASE, MANAGED_BY, MORE, SESSION, session_name
 from tests.roles.apiserver.conftest import Lease, calling, new_path
 from tests.roles.apiserver.https import Caller, Json
 from tests.roles.apiserver.streams import Watch, until_waiting, waiting
@@ -323,6 +323,30 @@ def test_a_token_that_was_given_is_not_given_again(
     assert token > 3
     assert there.release("x", token).status == 204
     assert here.acquire("y")["fencingToken"] == token + 1
+
+
+@pytest.mark.parametrize("how", ["deleted", "label taken off"])
+def test_what_is_held_is_held_on_whatever_befalls_its_object(
+    pair: Pair, cluster: Cluster, namespace: str, how: str
+) -> None:
+    path, under = new_path(), new_path()
+    token = Lease(pair.one, path).acquire("a")["fencingToken"]
+    session = opened(pair.one, "a")
+    taken(pair.one, under, "a", session)
+    names = [object_name(path), object_name(under), session_name(session)]
+    for caller in (pair.other, pair.one):
+        for name in names:
+            if how == "deleted":
+                cluster.delete(namespace, name)
+            else:
+                cluster.patch(namespace, name, {"metadata": {"labels": {MANAGED_BY: None}}})
+        for each in (path, under):
+            assert Lease(caller, each).acquire("b")["acquired"] is False
+        assert Lease(caller, path).renew("a", token)["acquired"] is True
+        assert caller.post(f"{SESSIONS}/{session}/renew", {}).ok()["alive"] is True
+        assert taken(caller, under, "a", session)["fencingToken"] == 1
+        labelled = [cluster.lease(namespace, name)["metadata"]["labels"][MANAGED_BY] for name in names]
+        assert labelled == [LEASE, LEASE, SESSION]
 
 
 def test_a_controller_that_edits_metadata_costs_no_renewal(
