@@ -159,9 +159,11 @@ def _hand_overs(stage: Stage, cluster: Cluster) -> list[float]:
 
 def _rate(stage: Stage, cluster: Cluster, *flags: str) -> wire.Rate:
     with cluster.berth(cluster.namespace(), *flags) as server:
-        connections = [wire.Connection(stage, server) for _ in range(BATCHES_AT_ONCE)]
         names = [f"lease-{number}" for number in range(HELD)]
-        tokens = _filled(connections[0], names)
+        filling = wire.Connection(stage, server)
+        tokens = _filled(filling, names)
+        filling.close()  # one that waited meanwhile would have been closed by the server
+        connections = [wire.Connection(stage, server) for _ in range(BATCHES_AT_ONCE)]
         operations = [
             wire.operation("renew", name, fencingToken=token, ttlSeconds=86_400)
             for name, token in zip(names, tokens, strict=True)
