@@ -79,9 +79,8 @@ def _held_back(ours: wire.Rate, peer: float) -> str:
     return (
         f"What holds it back is the server's one core, and the wait for PostgreSQL on the other: 4 x pgbench "
         f"would be {goal_us:.1f} µs a renewal in all, and berth takes {cost_us:.1f} µs of CPU. By a profile "
-        "a third of that is TLS, HTTP and JSON, a third the driver and the rows going to and fro, and a third "
-        "checking and deciding. Two batches are all that 2,000 leases make, so that no third one fills the "
-        "wait."
+        "a third of that is TLS, HTTP and JSON, a third the driver and the rows that go to and fro, a third "
+        "checking and deciding. Two batches are all that 2,000 leases make: no third one fills the wait."
     )
 
 
