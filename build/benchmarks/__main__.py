@@ -19,6 +19,7 @@ from . import (
     scale,
     single,
     startup,
+    takeover,
     waiters,
 )
 from .findings import Finding, NotMeasured
@@ -42,6 +43,7 @@ MEASURES: dict[str, Measure] = {
     "stopped": databases.stopped,
     "kubernetes": kubernetes.each,
     "operator": operators.kept_and_lost,
+    "takeover": takeover.between_clusters,
     "startup": startup.times,
 }
 

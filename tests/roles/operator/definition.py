@@ -17,7 +17,7 @@ SERVED_SECONDS = 20.0
 
 async def define(client: KubeClient) -> None:
     """Returns once it is served."""
-    definition: Any = yaml.safe_load(FILE.read_text()) if FILE.exists() else _lax()
+    definition: Any = yaml.safe_load(FILE.read_text())
     await client.create(DEFINITIONS, definition)
     with trio.fail_after(SERVED_SECONDS):
         while True:
@@ -26,17 +26,3 @@ async def define(client: KubeClient) -> None:
                 return
             except KubeFault:
                 await trio.sleep(0.1)
-
-
-def _lax() -> Any:
-    group, plural = BERTH_LEASES.group, BERTH_LEASES.plural
-    version = {
-        "name": BERTH_LEASES.version,
-        "served": True,
-        "storage": True,
-        "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-        "subresources": {"status": {}},
-    }
-    names = {"plural": plural, "singular": "berthlease", "kind": BERTH_LEASES.kind}
-    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}
-    return {"metadata": {"name": f"{plural}.{group}"}, "spec": spec}
