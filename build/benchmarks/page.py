@@ -42,9 +42,10 @@ python3 build/bench.py
 
 It sets up `.venv`, installs `redis-server`, `etcd-server`, `etcd-client`, `wrk`, `postgresql` and
 `mariadb-server` with apt, starts and stops every server on loopback ports with certificates of its own, and
-writes this page. It takes about {minutes} minutes. `kubernetes` and `operator` need a kube-apiserver and an
-etcd, looked for where `KUBEBUILDER_ASSETS` says, else in `/usr/local/kubebuilder/bin`; without them the page
-says that they are not measured. One measure alone, without writing:
+writes this page. It takes about {minutes} minutes. `kubernetes`, `operator` and `takeover` need a
+kube-apiserver, its controller manager and an etcd, looked for where `KUBEBUILDER_ASSETS` says, else in
+`/usr/local/kubebuilder/bin`; without them the page says that they are not measured. One measure alone,
+without writing:
 
 ```sh
 python3 build/bench.py {example}

@@ -6,8 +6,9 @@ end 0.2 s after it was deleted.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from functools import partial
+from io import StringIO
 from pathlib import Path
 
 import pytest
@@ -37,7 +38,8 @@ def between_clusters(stage: Stage) -> Finding:
     """From the end of a holder's operator, and from the end of its pods, to the pods of the other cluster."""
     with _clusters() as clusters:
         folder = _made(stage.directory / "takeover")
-        killed, deleted, overlap = trio.run(partial(_measured, clusters, folder))
+        with redirect_stdout(StringIO()):  # of the scenes' logs
+            killed, deleted, overlap = trio.run(partial(_measured, clusters, folder))
     return Finding(
         [
             Row(
