@@ -7,6 +7,7 @@ left. Asks nobody: everything is read from what is kept at hand.
 from collections.abc import Iterator
 from math import inf
 
+import trio
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -62,6 +63,17 @@ class Sight(Struct, frozen=True):
         """Whether there is nothing to tell yet: the lease, or the target, has only just been asked for."""
         claim = self.seen.claim
         return self.facts.target_soon or (wants and claim.state == "unknown" and not claim.troubled)
+
+    def again_seconds(self, memory: Memory) -> float | None:
+        """When something is due that nobody tells of."""
+        if self.seen.recorded.phase == "Stopping" and memory.left is not None and not memory.left.nothing:
+            memory.left = None
+            return memory.next_look_seconds()
+        due_seconds = self.stop_due_seconds
+        jobs_due_seconds = memory.jobs_due_at - trio.current_time()
+        if not self.seen.recorded.phase and self.seen.target.jobs is not None and jobs_due_seconds > 0:
+            due_seconds = jobs_due_seconds
+        return due_seconds if due_seconds != inf else None
 
     @property
     def selector(self) -> str:
@@ -252,8 +264,12 @@ def _target(state: TargetState | None, memory: Memory, *, starts: bool, runs: bo
         case Unseen():
             return Target("unseen")
         case TargetSeen():
-            asked = state.jobs is not None and memory.jobs_ended_at == state.resource_version
-            return Target("there", state.uid, runs=runs, starts=starts, jobs=0 if asked else state.jobs)
+            jobs = state.jobs
+            if jobs is not None and trio.current_time() >= memory.jobs_due_at:
+                jobs = max(1, jobs)
+            elif jobs is not None and memory.jobs_ended_at == state.resource_version:
+                jobs = 0
+            return Target("there", state.uid, runs=runs, starts=starts, jobs=jobs)
 
 
 def _selector(found: BerthLease, state: TargetState | None) -> str:

@@ -4,6 +4,8 @@ Owns how long to wait before looking again, and what has been told already. None
 process: the next one looks for itself.
 """
 
+from math import inf
+
 import trio
 from msgspec import Struct
 
@@ -38,6 +40,10 @@ class Memory(Struct):
     jobs_ended_at: str = ""
     """The version of a target whose Jobs have been asked to end."""
 
+    jobs_due_at: float = 0.0
+    """When to end the Jobs of a stopped CronJob, whatever its status tells: of one that began in the moment
+    of the suspension it may not."""
+
     drain_trouble: str = ""
     """Why a stop does not get on, where the cluster refuses it."""
 
@@ -54,6 +60,12 @@ class Memory(Struct):
         """Another phase was written down: what was seen in the one before counts no more."""
         self.left, self.draining_since, self.released, self.drain_trouble = None, None, 0, ""
         self.stops += 1
+
+    def ended_jobs(self, version: str) -> None:
+        """Those that there are by now, of the target's version, have been asked to end."""
+        self.jobs_ended_at = version
+        if trio.current_time() >= self.jobs_due_at:
+            self.jobs_due_at = inf
 
     def next_look_seconds(self) -> float:
         """After a look at what is left: when to take another."""

@@ -38,6 +38,7 @@ from berth.kube.informer import Changed
 from berth.kube.objects import Name
 from berth.kube.work import WorkQueue
 from berth.kube.workloads import TargetRef, Workloads
+from berth.kube.workloads.leftover import SETTLE_SECONDS
 from berth.roles.operator.instruments import Instruments, State
 from berth.roles.operator.looking import Sight, Sights
 from berth.roles.operator.memory import DRAIN_LOOK_SECONDS, Memory
@@ -186,7 +187,7 @@ class Reconciler:
                     await self._writing.remember(found, sight.to_remember)
                     await self._writing.tell(found, sight, sight.seen.recorded)
                 memory.settled(parts.logger, found.name)
-                return Wait(self._again_in(sight, memory))
+                return Wait(sight.again_seconds(memory))
             case AddFinalizer():
                 await self._writing.add_finalizer(found)
             case RemoveFinalizer() if found.gone:
@@ -207,8 +208,7 @@ class Reconciler:
             case EndJobs():
                 assert found.target is not None
                 await parts.workloads.end_jobs(found.target)
-                if sight.target_seen is not None:
-                    memory.jobs_ended_at = sight.target_seen.resource_version
+                memory.ended_jobs(sight.target_seen.resource_version if sight.target_seen is not None else "")
                 memory.left = None
             case Release(token):
                 self._aside(found.name, memory, partial(self._release, sight.lease, token, memory))
@@ -275,6 +275,8 @@ class Reconciler:
                 memory.refused(fault)
             raise
         memory.drain_trouble, memory.refused_by = "", None
+        if stops:
+            memory.jobs_due_at = trio.current_time() + SETTLE_SECONDS
         parts.teller.driven(found, step, change)
 
     def _aside(self, name: Name, memory: Memory, do: Callable[[], Awaitable[None]]) -> None:
@@ -332,13 +334,6 @@ class Reconciler:
             return
         with suppress(KubeFault):
             await self._writing.tell(found, self._sights.sight(found, memory), found.recorded)
-
-    def _again_in(self, sight: Sight, memory: Memory) -> float | None:
-        """When something is due that nobody tells of."""
-        if sight.seen.recorded.phase == "Stopping" and memory.left is not None and not memory.left.nothing:
-            memory.left = None
-            return memory.next_look_seconds()
-        return sight.stop_due_seconds if sight.stop_due_seconds != inf else None
 
     def _memory(self, name: Name) -> Memory:
         return self._memories.setdefault(name, Memory())
