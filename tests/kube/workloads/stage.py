@@ -14,6 +14,7 @@ import trio
 
 from berth.core.targets import Change, Left, SetReplicas, SetSuspend, TargetSeen, start_change, stop_change
 from berth.kube.api import KubeClient
+from berth.kube.faults import Conflict
 from berth.kube.objects import Object, Resource, mapping, metadata, name_of, parsed_time, uid_of
 from berth.kube.workloads import TargetRef, Workloads
 from berth.runtime.clock import ManualClock
@@ -79,10 +80,16 @@ class Stage:
         return found
 
     async def start(self, target: TargetRef, replicas: int | None = None) -> TargetSeen:
-        seen = await self.seen(target)
-        change = start_change(seen, replicas=replicas)
-        assert change is not None
-        return await self.workloads.change(target, seen, change)
+        """A start is for the version that was seen: where a controller was there first, look again."""
+        with trio.fail_after(WITHIN_SECONDS):
+            while True:
+                seen = await self.seen(target)
+                change = start_change(seen, replicas=replicas)
+                assert change is not None
+                try:
+                    return await self.workloads.change(target, seen, change)
+                except Conflict:
+                    await trio.sleep(0.05)
 
     async def stop(self, target: TargetRef) -> TargetSeen:
         seen = await self.seen(target)

@@ -217,7 +217,7 @@ def test_the_servers_calls_have_a_lane_of_their_own(cluster: RealCluster, accoun
 
 
 def test_after_a_restore_by_the_manual_tokens_go_on(
-    lease: Lease, caller: Caller, cluster: RealCluster
+    lease: Lease, caller: Caller, cluster: RealCluster, tmp_path: Path
 ) -> None:
     """Its commands, as they are in it. They are the last: no lease here begins with 1 any more."""
     missing = [program for program in ("kubectl", "jq") if shutil.which(program) is None]
@@ -225,7 +225,11 @@ def test_after_a_restore_by_the_manual_tokens_go_on(
         pytest.skip(f"no {' and no '.join(missing)}")
     manual = (ROOT / "docs" / "stores.md").read_text()
     (commands,) = (block for block in manual.split("```")[1::2] if FLOOR in block)
-    environment = {"PATH": os.environ["PATH"], "KUBECONFIG": str(cluster.kubeconfig)}
+    environment = {
+        "PATH": os.environ["PATH"],
+        "HOME": str(tmp_path),  # for kubectl's cache
+        "KUBECONFIG": str(cluster.kubeconfig),
+    }
     script = ["sh", "-ec", commands.removeprefix("sh\n")]
     for floor in (1_002, 2_002):
         subprocess.run(script, cwd=ROOT, env=environment, check=True, timeout=60)
