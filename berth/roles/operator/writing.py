@@ -1,7 +1,7 @@
 """Writing: what the operator writes to BerthLeases, and takes up ahead of the watch.
 
-Owns the patches. Promises that each is for the version that was looked at, so that whoever was there in
-between is looked at first, and that nothing is written that is so already.
+Owns the patches. Promises that status and finalizers are written to the version that was looked at, so that
+whoever was there in between is looked at first, and that nothing is written that is so already.
 """
 
 from typing import Protocol

@@ -98,29 +98,21 @@ async def test_without_a_drain_a_cron_jobs_jobs_are_ended_all_the_same(stage: St
     await stage.until(lambda: stage.running("nightly") == {stage.other(holder).name})
 
 
-async def test_what_is_left_cannot_be_seen_and_it_says_so(stage: Stage) -> None:
+@pytest.mark.parametrize(
+    ("verb", "plural"),
+    [("list", "pods"), ("patch", "deployments")],
+    ids=["what is left cannot be seen", "the stop is refused"],
+)
+async def test_a_stop_that_the_cluster_refuses_to_verify_or_to_make_says_so(
+    stage: Stage, verb: str, plural: str
+) -> None:
     place = stage.east.place
     if not isinstance(place, KubeServer):
         pytest.skip("a real server has no script of faults")
     await stage.east.start()
     await stage.deploy()
     await stage.until(lambda: stage.runs(stage.east))
-    place.fail(Fault("status", "list", "pods", 1000, 403, "Forbidden", "pods is forbidden"))
-    await stage.east.delete(BERTH_LEASES, "web")
-    await stage.until(lambda: blocked(stage.east))
-    assert await stage.holder() == "east"
-    place.script = type(place.script)()
-    await stage.until(lambda: stage.east.lease("web") is None)
-
-
-async def test_a_stop_that_is_refused_is_told(stage: Stage) -> None:
-    place = stage.east.place
-    if not isinstance(place, KubeServer):
-        pytest.skip("a real server has no script of faults")
-    await stage.east.start()
-    await stage.deploy()
-    await stage.until(lambda: stage.runs(stage.east))
-    place.fail(Fault("status", "patch", "deployments", 1000, 403, "Forbidden", "a policy forbids it"))
+    place.fail(Fault("status", verb, plural, 1000, 403, "Forbidden", "a policy forbids it"))
     await stage.east.delete(BERTH_LEASES, "web")
     await stage.until(lambda: blocked(stage.east))
     assert await stage.holder() == "east"
