@@ -36,7 +36,7 @@ from tests.sim.ledger import Ledger
 from tests.sim.logs import SimLogger
 from tests.sim.nemesis import Nemesis
 from tests.sim.plan import MANY
-from tests.sim.world import CONVERGE_SECONDS, ONLOOKER, World, all_leave, nothing_is_left
+from tests.sim.world import CONVERGE_SECONDS, ONLOOKER, World, all_leave, nemesis_of, nothing_is_left
 
 NAMESPACE = MANY[0].namespace
 NAMES = tuple(key.name for key in MANY)
@@ -349,16 +349,7 @@ async def operators(world: World) -> None:
     world.add_node(ONLOOKER, world.onlooker.look_on)
     for node in world.nodes:
         node.start()
-    nemesis = Nemesis(
-        world.plan,
-        rng=world.rng("nemesis"),
-        ledger=world.ledger,
-        network=world.network,
-        servers=world.servers,
-        nodes=[node for node in world.nodes if node.host.name != ONLOOKER],
-        trouble=world.trouble,
-        store=world.store_host,
-    )
+    nemesis = nemesis_of(world, [node for node in world.nodes if node.host.name != ONLOOKER])
     await trio.sleep(TTL_SECONDS)
     await Troubles(world, sites, pods, nemesis).rage()
     world.ledger.note("healed")

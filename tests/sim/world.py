@@ -171,19 +171,24 @@ def populate(world: World) -> None:
 Script = Callable[[World], Awaitable[None]]
 
 
-async def storm_and_calm(world: World) -> None:
-    """The usual script."""
-    populate(world)
-    nemesis = Nemesis(
+def nemesis_of(world: World, nodes: list[Node]) -> Nemesis:
+    """What goes wrong in this world: with these nodes, all servers and the store."""
+    return Nemesis(
         world.plan,
         rng=world.rng("nemesis"),
         ledger=world.ledger,
         network=world.network,
         servers=world.servers,
-        nodes=world.nodes,
+        nodes=nodes,
         trouble=world.trouble,
         store=world.store_host,
     )
+
+
+async def storm_and_calm(world: World) -> None:
+    """The usual script."""
+    populate(world)
+    nemesis = nemesis_of(world, world.nodes)
     with trio.move_on_after(world.plan.storm_seconds):
         await nemesis.rage()
     world.ledger.note("healed")

@@ -9,7 +9,6 @@ import trio
 
 from tests.client.tenures.operating import Site, operate, terms_of
 from tests.sim.actors import administer
-from tests.sim.nemesis import Nemesis
 from tests.sim.plan import BATCHED, MANY, Plan, plan_of
 from tests.sim.seeds import report
 from tests.sim.world import (
@@ -18,6 +17,7 @@ from tests.sim.world import (
     World,
     all_leave,
     everybody_gets_a_turn,
+    nemesis_of,
     nothing_is_left,
     simulate,
 )
@@ -38,16 +38,7 @@ async def operators(world: World) -> None:
     """Three sites that want the same leases, by two ttls, and somebody who ends a session now and then. With
     one server the ttls are changed, and two of the sites leave what they have lost."""
     populate(world)
-    nemesis = Nemesis(
-        world.plan,
-        rng=world.rng("nemesis"),
-        ledger=world.ledger,
-        network=world.network,
-        servers=world.servers,
-        nodes=world.nodes,
-        trouble=world.trouble,
-        store=world.store_host,
-    )
+    nemesis = nemesis_of(world, world.nodes)
     with trio.move_on_after(world.plan.storm_seconds):
         await nemesis.rage()
     world.ledger.note("healed")
